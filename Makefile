@@ -1,0 +1,56 @@
+# make setup    a .venv in which python, pytest, panoptic and the node just work
+# make test     checks the style and runs all tests
+# make demo     a drive through the real node; BAG=... TOPIC=... MODEL=... RESOLUTION=... OUTPUT=...
+# make clean    removes .venv and what was built; demo/ stays
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+SHARE := $(VENV)/share/panoptic_ros
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+# .venv holds a ROS 2 of its own: one that is sourced would mix with it.
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH RMW_IMPLEMENTATION
+unexport ROS_DISTRO _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export VIRTUAL_ENV := $(VENV)
+export PATH := $(VENV)/bin:$(PATH)
+
+.PHONY: setup test demo clean
+
+setup: $(VENV)/.package $(VENV)/.test
+
+test: setup
+	ruff check
+	ruff format --check
+	pytest
+
+demo: $(VENV)/.package
+	panoptic demo $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") \
+		$(if $(MODEL),--model "$(MODEL)") $(if $(RESOLUTION),--resolution "$(RESOLUTION)") \
+		$(if $(OUTPUT),--output "$(OUTPUT)")
+
+clean:
+	rm -rf .venv build install log dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.run: requirements/run.txt requirements/ros.txt $(VENV)/.python
+	@echo "installing torch, ROS 2 and others into .venv: minutes, once"
+	$(PIP) install -r requirements/run.txt -r requirements/ros.txt
+	touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	$(PIP) install -r requirements/test.txt
+	touch $@
+
+# Editable: the code runs from the source tree, only the messages are built. Launch files and
+# configurations are linked for ros2 launch, file by file, as it follows no linked folder.
+$(VENV)/.package: setup.py pyproject.toml package.xml CMakeLists.txt cmake/ros_wheels.cmake \
+		$(wildcard msg/*.msg) $(VENV)/.run
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	cp --recursive --symbolic-link --force $(CURDIR)/config $(CURDIR)/launch $(SHARE)
+	touch $@

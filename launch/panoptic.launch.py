@@ -1,0 +1,161 @@
+"""Start the node, on one camera, with the settings that large images need.
+
+    ros2 launch panoptic_ros panoptic.launch.py model:=NAME image:=/camera/image_raw
+
+An argument that is not given leaves its parameter to params_file.
+"""
+
+from __future__ import annotations
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    LogInfo,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from panoptic_ros.environment import large_image_environment, profile_variable
+from panoptic_ros.resources import share_directory
+
+CONFIG = share_directory() / "config"
+SWITCH = ["true", "false"]
+
+# Arguments of the same name as the parameter that they set, and its type.
+PARAMETERS = {
+    "model": str,
+    "resolution": str,
+    "device": str,
+    "precision": str,
+    "image_transport": str,
+    "autostart": bool,
+    "use_sim_time": bool,
+}
+
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "model", default_value="", description="Name of a model, or path of a model folder."
+    ),
+    DeclareLaunchArgument(
+        "resolution",
+        default_value="",
+        description="HEIGHTxWIDTH that the network sees, for example 512x1024.",
+    ),
+    DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument(
+        "precision",
+        default_value="",
+        choices=["", "auto", "fp32", "fp16", "bf16"],
+        description="Number format of the network.",
+    ),
+    DeclareLaunchArgument(
+        "image", default_value="image", description="Topic of the camera images."
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description="compressed subscribes to IMAGE/compressed.",
+    ),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=str(CONFIG / "panoptic.yaml"),
+        description="Parameters of the node.",
+    ),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node."),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        choices=["", *SWITCH],
+        description="Configure and activate without being told to.",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="false",
+        choices=SWITCH,
+        description="Take the time from /clock.",
+    ),
+    DeclareLaunchArgument(
+        "large_images",
+        default_value="true",
+        choices=SWITCH,
+        description="Shared memory of Fast DDS and malloc for large images; what the "
+        "environment already sets stays.",
+    ),
+    DeclareLaunchArgument(
+        "rviz", default_value="false", choices=SWITCH, description="Show camera and overlay."
+    ),
+]
+
+
+def set_environment() -> list[LaunchDescriptionEntity]:
+    """Set what large images need, and say what the camera driver needs."""
+    condition = IfCondition(LaunchConfiguration("large_images"))
+    variable = profile_variable()
+    profile = EnvironmentVariable(variable, default_value="")
+    return [
+        *(
+            SetEnvironmentVariable(
+                name, EnvironmentVariable(name, default_value=value), condition=condition
+            )
+            for name, value in large_image_environment().items()
+        ),
+        LogInfo(
+            msg=["start the camera driver with the same ", variable, "=", profile],
+            condition=condition,
+        ),
+    ]
+
+
+def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start the node with the parameters that were given."""
+    given = {name: LaunchConfiguration(name) for name in PARAMETERS}
+    return [
+        LifecycleNode(
+            package="panoptic_ros",
+            executable="panoptic_node",
+            name="panoptic",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[
+                LaunchConfiguration("params_file"),
+                {
+                    name: ParameterValue(value, value_type=PARAMETERS[name])
+                    for name, value in given.items()
+                    if value.perform(context)
+                },
+            ],
+            remappings=[("image", LaunchConfiguration("image"))],
+            output="screen",
+            emulate_tty=True,
+            sigterm_timeout="15",  # seconds after Ctrl-C; a batch in progress is waited for
+        )
+    ]
+
+
+def start_rviz() -> LaunchDescriptionEntity:
+    """Start RViz; the absolute names of the layout move to the namespace of the node."""
+    use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", str(CONFIG / "panoptic.rviz")],
+        parameters=[{"use_sim_time": use_sim_time}],
+        remappings=[
+            ("/image", LaunchConfiguration("image")),
+            ("/panoptic/overlay", "panoptic/overlay"),
+            ("/panoptic/labels", "panoptic/labels"),
+        ],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the launch."""
+    node = OpaqueFunction(function=start_node)
+    return LaunchDescription([*ARGUMENTS, GroupAction([*set_environment(), node, start_rviz()])])

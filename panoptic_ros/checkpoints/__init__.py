@@ -1,0 +1,1 @@
+"""Importers of published checkpoints: one module per format, and what they share."""

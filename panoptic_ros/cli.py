@@ -1,0 +1,194 @@
+"""The command ``panoptic``. Each command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from panoptic_ros import __version__
+
+app = typer.Typer(
+    help="Real-time panoptic segmentation for ROS 2.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str, typer.Option(help="Name of a model or path to its folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
+Resolution = Annotated[
+    str, typer.Option(help="HEIGHTxWIDTH that the network sees; the model's own if not given.")
+]
+
+DEFAULT_MODEL = "fpsnet_small"
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option(help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be used by name."""
+    from panoptic_ros.model_zoo import MODEL_FILE, available_models, find_model, load_config
+
+    for name in available_models():
+        config = load_config(find_model(name) / MODEL_FILE)
+        height, width = config.input.resolution
+        description = config.card.get("description", "")
+        typer.echo(f"{name:28}{config.network:18}{height}x{width:<8}{description}")
+
+
+@app.command()
+def segment(
+    source: Annotated[Path, typer.Argument(help="Image, folder of images, video or ROS bag.")],
+    output: Annotated[Path, typer.Option(help="Folder for the results.")],
+    model: Model = DEFAULT_MODEL,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resolution: Resolution = "",
+    topic: Annotated[str, typer.Option(help="Image topic of a bag; the first if not given.")] = "",
+) -> None:
+    """Segment files: label images, overlays, segments and COCO panoptic predictions."""
+    from panoptic_ros.segment_files import segment_files
+
+    failed = segment_files(
+        source,
+        model,
+        output,
+        device=device,
+        precision=precision,
+        resolution=resolution or None,
+        topic=topic or None,
+    )
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def demo(
+    bag: Annotated[str, typer.Option(help="ROS 2 bag; a synthetic drive if not given.")] = "",
+    topic: Annotated[
+        str, typer.Option(help="Image topic; the first in the bag if not given.")
+    ] = "",
+    model: Model = DEFAULT_MODEL,
+    resolution: Resolution = "",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
+) -> None:
+    """Replay a drive through the real node over DDS and draw what it publishes."""
+    from panoptic_ros.demo.demo import run_demo
+
+    run_demo(
+        bag=bag or None,
+        topic=topic or None,
+        model=model,
+        resolution=resolution or None,
+        device=device,
+        precision=precision,
+        output=output,
+    )
+
+
+@app.command()
+def evaluate(
+    annotations: Annotated[
+        Path | None, typer.Option(help="Truth: JSON in the COCO panoptic format.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    cityscapes: Annotated[Path | None, typer.Option(help="Cityscapes folder.")] = None,
+    split: Annotated[str, typer.Option(help="Split of Cityscapes.")] = "val",
+    synthetic: Annotated[int, typer.Option(help="Number of synthetic streets.")] = 0,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Predictions in the COCO panoptic format.")
+    ] = None,
+    model: Model = "",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resolution: Resolution = "",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of the worst and best images.")
+    ] = None,
+) -> None:
+    """Panoptic quality and mIoU of a model, or of predictions already written."""
+    from panoptic_ros.evaluation.command import run_evaluation
+
+    run_evaluation(
+        annotations=annotations,
+        images=images,
+        cityscapes=cityscapes,
+        split=split,
+        synthetic=synthetic,
+        predictions=predictions,
+        model=model,
+        device=device,
+        precision=precision,
+        resolution=resolution,
+        json_file=json_file,
+        pictures=pictures,
+    )
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="Recipe, for example of config/training.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the model.")],
+    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+) -> None:
+    """Train a model; run it under torchrun for several GPUs."""
+    from panoptic_ros.training.trainer import train as run_training
+
+    run_training(config, output, resume=resume)
+
+
+@app.command()
+def streets(
+    output: Annotated[Path, typer.Option(help="Folder for images, truth and panoptic.json.")],
+    number: Annotated[int, typer.Option(help="Number of streets.")] = 500,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the images.")] = "360x480",
+    seed: Annotated[int, typer.Option(help="Other seeds give other streets.")] = 1,
+) -> None:
+    """Write synthetic streets with exact truth as a COCO panoptic data set."""
+    from panoptic_ros.data.write_streets import write_streets
+    from panoptic_ros.input_format import parse_resolution
+
+    typer.echo(f"wrote {write_streets(output, number, parse_resolution(size), seed)}")
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="File of the authors.")],
+    output: Annotated[Path, typer.Option(help="Model folder to write.")],
+    format: Annotated[
+        str, typer.Option(help="realtime_panoptic, epsnet, panoptic_fcn or torchvision.")
+    ],
+    configuration: Annotated[
+        str, typer.Option(help="Name in config/networks; chosen by shapes if not given.")
+    ] = "",
+) -> None:
+    """Turn a published checkpoint into a model folder."""
+    from panoptic_ros.checkpoints.importing import import_checkpoint
+
+    typer.echo(f"wrote {import_checkpoint(format, checkpoint, output, configuration)}")
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command; an error that a user can mend is one line, not a traceback."""
+    try:
+        return app(arguments)
+    except (ValueError, OSError, RuntimeError, json.JSONDecodeError) as error:
+        typer.echo(f"panoptic: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

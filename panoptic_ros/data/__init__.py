@@ -1,0 +1,1 @@
+"""Data sets, their class tables, augmentation, and the synthetic street generator."""

@@ -1,0 +1,144 @@
+"""The COCO panoptic format: a JSON file, and a folder of PNG files that hold the segment ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from panoptic_ros.data.categories import parse_categories
+from panoptic_ros.data.targets import measure_segments, target_from_ids
+from panoptic_ros.networks.base import PanopticTarget
+from panoptic_ros.prediction import Category
+
+
+def rgb_to_ids(rgb: np.ndarray) -> np.ndarray:
+    """Decode uint8 (H, W, 3) RGB to ids, int32 (H, W): R + 256 G + 65536 B."""
+    red, green, blue = (rgb[..., i].astype(np.int32) for i in range(3))
+    return red + 256 * green + 65536 * blue
+
+
+def ids_to_rgb(id_map: np.ndarray) -> np.ndarray:
+    """Encode ids, integers (H, W) of 0..2**24 - 1, as uint8 (H, W, 3) RGB.
+
+    Raises:
+        ValueError: An id does not fit into 24 bits.
+    """
+    if id_map.size and (id_map.min() < 0 or id_map.max() >= 1 << 24):
+        raise ValueError(f"segment ids are {id_map.min()}..{id_map.max()}; 24 bits hold them")
+    ids = id_map.astype(np.int32)
+    return np.stack((ids & 255, ids >> 8 & 255, ids >> 16), axis=-1).astype(np.uint8)
+
+
+def read_ids(path: Path | str) -> np.ndarray:
+    """Read a PNG of segment ids: int32, (H, W)."""
+    return rgb_to_ids(read_image(path))
+
+
+def write_ids(path: Path | str, id_map: np.ndarray) -> None:
+    """Write segment ids (H, W) as a PNG; see ``ids_to_rgb``."""
+    if not cv2.imwrite(str(path), cv2.cvtColor(ids_to_rgb(id_map), cv2.COLOR_RGB2BGR)):
+        raise OSError(f"cannot write {path}")
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Read an image file: uint8, (H, W, 3), RGB, as stored (an EXIF orientation is ignored).
+
+    Raises:
+        OSError: The file is missing or cannot be decoded.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise OSError(f"cannot read the image {path}: it is missing or not an image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def segments_info(id_map: np.ndarray, category_of: Mapping[int, int]) -> list[dict[str, Any]]:
+    """List the segments of an id map as the COCO panoptic JSON does, by rising id.
+
+    Args:
+        id_map: Integers, (H, W); 0 is void.
+        category_of: The category id of every id in the map; ids without a pixel are left out.
+    """
+    ids = np.array([0, *sorted(set(category_of) - {0})])
+    slots = np.searchsorted(ids, id_map)
+    areas, boxes = measure_segments(torch.from_numpy(slots), len(ids) - 1)
+    return [
+        {
+            "id": segment_id,
+            "category_id": int(category_of[segment_id]),
+            "area": area,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "iscrowd": 0,
+        }
+        for segment_id, area, (x1, y1, x2, y2) in zip(
+            ids[1:].tolist(), areas.tolist(), boxes.tolist(), strict=True
+        )
+        if area
+    ]
+
+
+class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
+    """Images and truth of a data set in the COCO panoptic format.
+
+    An item is the image, uint8 (3, H, W) RGB, and its PanopticTarget.
+
+    Args:
+        annotations: The JSON file.
+        images: The folder of the images.
+        segments: The folder of the id PNGs; the JSON's path without ``.json`` unless given.
+
+    Attributes:
+        categories: The class table of the JSON.
+        entries: (image entry, annotation entry) of the JSON per item.
+
+    Raises:
+        ValueError: The JSON is not in the COCO panoptic format.
+        OSError: A file is missing.
+    """
+
+    def __init__(
+        self, annotations: Path | str, images: Path | str, segments: Path | str | None = None
+    ) -> None:
+        annotations = Path(annotations)
+        self.images = Path(images)
+        self.segments = Path(segments) if segments else annotations.with_suffix("")
+        for folder in (self.images, self.segments):
+            if not folder.is_dir():
+                raise FileNotFoundError(f"there is no folder {folder}")
+        content = json.loads(annotations.read_text(encoding="utf-8"))
+        try:
+            self.categories: tuple[Category, ...] = _read_categories(content["categories"])
+            image_of = {image["id"]: image for image in content["images"]}
+            self.entries = [(image_of[a["image_id"]], a) for a in content["annotations"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{annotations} is not COCO panoptic JSON: no {error}") from error
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, PanopticTarget]:
+        """Return image and truth; raises ValueError naming the file where they disagree."""
+        image_entry, annotation = self.entries[index]
+        image = read_image(self.images / image_entry["file_name"])
+        path = self.segments / annotation["file_name"]
+        ids = read_ids(path)
+        if ids.shape != image.shape[:2]:
+            raise ValueError(f"{path} is {ids.shape}, its image {image.shape[:2]} (height, width)")
+        try:
+            target = target_from_ids(ids, annotation["segments_info"], self.categories)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
+
+
+def _read_categories(entries: Sequence[Mapping[str, Any]]) -> tuple[Category, ...]:
+    """Read a class table whose entries may lack a colour, which the format leaves optional."""
+    return parse_categories([{"color": [128, 128, 128], **entry} for entry in entries])

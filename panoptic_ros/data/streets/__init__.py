@@ -1,0 +1,1 @@
+"""The parts of the synthetic street generator; panoptic_ros.data.synthetic puts them together."""

@@ -1,0 +1,90 @@
+"""Where a model runs, in which precision, and how long its stages take."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class DeviceError(RuntimeError):
+    """The device asked for is missing, cannot do what is asked, or is out of memory."""
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device that is there.
+
+    Raises:
+        ValueError: Another word.
+        DeviceError: CUDA is asked for and missing, or has no device N.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N")
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (resolved.index or 0) >= count:
+            raise DeviceError(
+                f"device {device} asked for, but {count} CUDA devices are usable here; check "
+                "nvidia-smi and that torch was built for CUDA, or use device:=cpu or auto"
+            )
+    return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Turn ``auto`` into the fastest safe precision of the device.
+
+    Raises:
+        ValueError: Not auto, fp32, fp16 or bf16.
+    """
+    if precision in PRECISIONS:
+        return precision
+    if precision != "auto":
+        raise ValueError(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}")
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "fp32"
+
+
+def out_of_memory(device: torch.device) -> DeviceError:
+    """Return the error to raise when ``device`` has no memory left, with the way out."""
+    return DeviceError(
+        f"{device} is out of memory; use a smaller resolution or model, precision fp16 or bf16, "
+        "or end other programs on the device"
+    )
+
+
+class StageClock:
+    """Times the stages of a call; on CUDA by events, read after the last synchronisation."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._marks = [("", self._now())]
+
+    def _now(self) -> float | torch.cuda.Event:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def stop(self, stage: str) -> None:
+        """Mark the end of a stage, which is the start of the next."""
+        self._marks.append((stage, self._now()))
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each stage; on CUDA all work must be synchronised before."""
+        if self._cuda:
+            self._marks[-1][1].synchronize()
+        return {
+            stage: start.elapsed_time(end) / 1e3 if self._cuda else end - start
+            for (_, start), (stage, end) in zip(self._marks, self._marks[1:], strict=False)
+        }

@@ -1,0 +1,234 @@
+"""Find, check, load and save models: folders with model.yaml and weights.safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from panoptic_ros.data.categories import parse_categories
+from panoptic_ros.input_format import InputFormat
+from panoptic_ros.networks import build_network
+from panoptic_ros.networks.base import PredictionOptions
+from panoptic_ros.prediction import Category, check_categories
+from panoptic_ros.resources import share_directory
+
+if TYPE_CHECKING:
+    from panoptic_ros.networks.base import PanopticNetwork
+
+MODEL_FILE = "model.yaml"
+WEIGHTS_FILE = "weights.safetensors"
+MODEL_PATH_VARIABLE = "PANOPTIC_ROS_MODEL_DIR"
+
+
+class ModelError(ValueError):
+    """A model cannot be found, read or built; the message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All of a model but its weights; what model.yaml holds.
+
+    Attributes:
+        name: What users call the model.
+        network: Key of ``networks.NETWORKS``.
+        settings: Keyword arguments of the network's class.
+        categories: Its classes.
+        input: What it wants its images to look like.
+        options: Thresholds it was measured with.
+        card: Where the model is from and what it measured; free form, for people.
+        sha256: Of the weights file, if the configuration has one.
+    """
+
+    name: str
+    network: str
+    categories: tuple[Category, ...]
+    input: InputFormat
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    options: PredictionOptions = field(default_factory=PredictionOptions)
+    card: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
+
+    def build(self) -> PanopticNetwork:
+        """Build the network with fresh weights.
+
+        Raises:
+            ModelError: The network or a setting is unknown or does not fit.
+        """
+        try:
+            return build_network(self.network, self.categories, **self.settings)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"model {self.name}: {error}") from error
+
+
+def model_directories() -> list[Path]:
+    """Return the directories that are searched for models by name, first match wins."""
+    listed = os.environ.get(MODEL_PATH_VARIABLE, "")
+    return [
+        *(Path(entry) for entry in listed.split(os.pathsep) if entry),
+        share_directory() / "models",
+        Path.home() / ".cache" / "panoptic_ros",
+    ]
+
+
+def available_models() -> list[str]:
+    """Return the names of the models that ``find_model`` finds."""
+    return sorted({p.parent.name for d in model_directories() for p in d.glob(f"*/{MODEL_FILE}")})
+
+
+def find_model(name_or_folder: str | Path) -> Path:
+    """Return the folder of a model given by name or by path.
+
+    Raises:
+        ModelError: There is none; the message lists where it was looked for and what there is.
+    """
+    candidates = [Path(name_or_folder).expanduser()]
+    if str(name_or_folder) == candidates[0].name:
+        candidates += [directory / candidates[0] for directory in model_directories()]
+    for folder in candidates:
+        if (folder / MODEL_FILE).is_file():
+            return folder
+    raise ModelError(
+        f"no model {str(name_or_folder)!r}: no {MODEL_FILE} in "
+        f"{', '.join(str(folder) for folder in candidates)}. "
+        f"Models found: {', '.join(available_models()) or 'none'}. "
+        f"Give one of these, a path to a model folder, or add a directory to "
+        f"{MODEL_PATH_VARIABLE}."
+    )
+
+
+def load_config(path: str | Path) -> ModelConfig:
+    """Read a model.yaml, or one of the configurations in config/networks.
+
+    Raises:
+        ModelError: The file is missing, is not YAML, or a field is missing, unknown or wrong.
+    """
+    path = Path(path)
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return parse_config(fields)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"{path}: {what}") from error
+
+
+def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
+    """Build a ModelConfig from the fields of model.yaml.
+
+    Raises:
+        KeyError: A field is missing.
+        ValueError: A field is unknown or its value does not fit.
+    """
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"expected a mapping of fields, got {type(fields).__name__}")
+    known = {"name", "network", "categories", "input", "prediction", "weights", "card"}
+    if unknown := set(fields) - known:
+        raise ValueError(f"unknown field {', '.join(sorted(unknown))}; known: {sorted(known)}")
+    settings = dict(fields["network"])
+    input_fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields["input"].items()}
+    return ModelConfig(
+        name=str(fields["name"]),
+        network=settings.pop("name"),
+        settings=settings,
+        categories=check_categories(parse_categories(fields["categories"])),
+        input=InputFormat(**input_fields),
+        options=PredictionOptions(**fields.get("prediction") or {}),
+        card=fields.get("card") or {},
+        sha256=(fields.get("weights") or {}).get("sha256"),
+    )
+
+
+def load_model(name_or_folder: str | Path) -> tuple[ModelConfig, PanopticNetwork]:
+    """Load a model: its configuration, and its network in eval mode on the CPU in float32.
+
+    Raises:
+        ModelError: The model is missing or damaged, or its weights do not fit its network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = find_model(name_or_folder)
+    config = load_config(folder / MODEL_FILE)
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing; {config.name} has a description but no weights")
+    if config.sha256 and file_sha256(weights) != config.sha256:
+        raise ModelError(
+            f"{weights} is damaged or not the file that {MODEL_FILE} describes (its sha256 "
+            "differs); copy it again"
+        )
+    network = config.build()
+    try:
+        state = {key: value.float() for key, value in load_file(weights).items()}
+        network.load_state_dict(state)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"cannot read {weights}: {error}") from error
+    except RuntimeError as error:
+        raise ModelError(f"{weights} does not fit network {config.network}: {error}") from error
+    return config, network.eval()
+
+
+def save_model(folder: str | Path, config: ModelConfig, network: PanopticNetwork) -> Path:
+    """Write a model folder; each file is replaced whole or not at all.
+
+    Floating point weights are stored as they are; cast the network before to store halves.
+
+    Returns:
+        The folder.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    data = save(state)
+    config = replace(config, sha256=hashlib.sha256(data).hexdigest())
+    _replace_file(folder / WEIGHTS_FILE, data)
+    _replace_file(folder / MODEL_FILE, format_config(config).encode())
+    return folder
+
+
+def format_config(config: ModelConfig) -> str:
+    """Return the model.yaml text of a configuration."""
+    fields: dict[str, Any] = {
+        "name": config.name,
+        "network": {"name": config.network, **config.settings},
+        "categories": [
+            {"id": c.id, "name": c.name, "isthing": int(c.is_thing), "color": list(c.color)}
+            for c in config.categories
+        ],
+        "input": {
+            k: list(v) if isinstance(v, tuple) else v for k, v in vars(config.input).items()
+        },
+        "prediction": dict(vars(config.options)),
+    }
+    if config.sha256:
+        fields["weights"] = {"file": WEIGHTS_FILE, "sha256": config.sha256}
+    if config.card:
+        fields["card"] = dict(config.card)
+    return yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=99)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

@@ -1,0 +1,48 @@
+"""The five networks, one file per paper, and the parts that two or more of them share."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from panoptic_ros.prediction import Category
+
+if TYPE_CHECKING:
+    from panoptic_ros.networks.base import PanopticNetwork
+
+NETWORKS = {
+    "fpsnet": "FPSNet",
+    "dense_detection": "DenseDetection",
+    "panonet": "PanoNet",
+    "epsnet": "EPSNet",
+    "panoptic_fcn": "PanopticFCN",
+}
+
+
+def build_network(name: str, categories: Sequence[Category], **settings: Any) -> PanopticNetwork:
+    """Build a network with fresh weights.
+
+    Args:
+        name: A key of ``NETWORKS``, which is also its module in this folder.
+        categories: Classes to tell apart; things and stuff keep their order.
+        settings: The network's own keyword arguments (depth, widths, ...).
+
+    Raises:
+        ValueError: The name or a setting is unknown; the message lists those there are.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; there are {', '.join(NETWORKS)}")
+    network_class = getattr(import_module(f"panoptic_ros.networks.{name}"), NETWORKS[name])
+    known = set(inspect.signature(network_class).parameters) - {"thing_ids", "stuff_ids"}
+    if unknown := set(settings) - known:
+        raise ValueError(
+            f"{name} has no setting {', '.join(sorted(unknown))}; "
+            f"it has {', '.join(sorted(known))}"
+        )
+    return network_class(
+        thing_ids=[c.id for c in categories if c.is_thing],
+        stuff_ids=[c.id for c in categories if not c.is_thing],
+        **settings,
+    )

@@ -1,0 +1,381 @@
+"""Real-Time Panoptic Segmentation from Dense Detections (Hou, Li et al., CVPR 2020).
+
+A ResNet-FPN with one panoptic head: boxes at every location of P3..P7 and, on the joined maps of
+all levels, semantics and "levelness", the level a pixel's box comes from. A mask has no parameters
+of its own: it is where the boxes that the pixels themselves predict agree with the box of the
+detection, times where the semantics agree with its class.
+
+Where the paper is silent or differs from the authors' code (inference only), this follows the
+code, so that their weights work: semantics at H/8, generalised IoU with +1 smoothing, sigma 0.4.
+The code's focal prior is on the semantic layer; here it is on the box classes, where it belongs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+
+from panoptic_ros.networks.backbones import ResNet
+from panoptic_ros.networks.base import (
+    FrameSize,
+    PanopticNetwork,
+    PanopticTarget,
+    PredictionOptions,
+    SegmentMap,
+)
+from panoptic_ros.networks.dense_detection_boxes import (
+    LEVELS,
+    Grid,
+    boxes_from_offsets,
+    dense_boxes,
+    flatten_levels,
+    overlaps,
+    smoothed_giou,
+)
+from panoptic_ros.networks.dense_detection_targets import (
+    LocationTargets,
+    assign_locations,
+    centerness_target,
+    levelness_target,
+)
+from panoptic_ros.networks.detection import Candidates, Detections, suppress, top_candidates
+from panoptic_ros.networks.merging import merge_panoptic
+from panoptic_ros.networks.upsampling import resize_nearest, upsampled_argmax
+from panoptic_ros.prediction import MAX_CLASS_ID
+
+MAX_OFFSET = 10_000.0  # pixels
+FOCAL_PRIOR = 0.01
+CLASS_THRESHOLD = 0.06
+CANDIDATES_PER_LEVEL = 1000
+CLASS_NMS_THRESHOLD = 0.6
+CROSS_CLASS_NMS_THRESHOLD = 0.97
+MAX_INSTANCES = 100
+MASK_THRESHOLD = 0.4  # sigma of eq. 7
+MASKS_PER_CHUNK = 4
+BOOTSTRAP_FRACTION = 0.3
+
+
+class DenseDetection(PanopticNetwork):
+    """Dense detection network (section 4).
+
+    Args:
+        thing_ids: Category ids of the thing classes.
+        stuff_ids: Category ids of the stuff classes.
+        backbone: Name of the ResNet.
+        norm: ``frozen`` or ``batch`` norm in the ResNet.
+        channels: Of the pyramid and the localisation tower.
+        semantic_channels: Of the semantic tower.
+        things_first: Whether the semantic channels are things then stuff (COCO) or stuff then
+            things (Cityscapes train ids).
+        levelness: Whether levelness chooses each pixel's box (eq. 14). Without it, a pixel's
+            agreement with a detection is the best of its boxes of all levels (section 5.5).
+        semantic_weight: Lambda of eq. 19; the paper takes 1 for Cityscapes, 0.4 for COCO.
+    """
+
+    def __init__(
+        self,
+        thing_ids: Sequence[int],
+        stuff_ids: Sequence[int],
+        backbone: str = "resnet50",
+        norm: str = "frozen",
+        channels: int = 256,
+        semantic_channels: int = 128,
+        things_first: bool = False,
+        levelness: bool = True,
+        semantic_weight: float = 1.0,
+    ) -> None:
+        super().__init__(thing_ids, stuff_ids)
+        parts = [self.thing_ids, self.stuff_ids]
+        semantic_ids = torch.cat(parts if things_first else parts[::-1])
+        self.register_buffer("semantic_ids", semantic_ids, persistent=False)
+        self.first_thing = 0 if things_first else len(stuff_ids)
+        self.semantic_weight = semantic_weight
+
+        self.backbone = ResNet(backbone, norm=norm)
+        self.fpn = FeaturePyramidNetwork(
+            self.backbone.channels[1:], channels, LastLevelP6P7(channels, channels)
+        )
+        self.semantic_tower = _tower(channels, semantic_channels)
+        self.localisation_tower = _tower(channels, channels)
+        self.box_class = nn.Conv2d(semantic_channels, len(thing_ids), 3, padding=1)
+        self.offsets = nn.Conv2d(channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.scales = nn.ParameterList(torch.ones(1) for _ in LEVELS)
+        joined = len(LEVELS) * semantic_channels
+        self.semantic = nn.Conv2d(joined, len(semantic_ids), 3, padding=1)
+        if levelness:
+            joined = len(LEVELS) * channels
+            self.levelness = nn.Conv2d(joined, len(LEVELS) + 1, 3, padding=1)
+        else:
+            self.levelness = None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith(("backbone", "fpn")):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        nn.init.constant_(self.box_class.bias, -math.log((1 - FOCAL_PRIOR) / FOCAL_PRIOR))
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps P3 to P7 of images (B, 3, H, W)."""
+        maps = dict(zip(("c3", "c4", "c5"), self.backbone(images)[1:], strict=True))
+        return list(self.fpn(maps).values())
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the raw maps of images (B, 3, H, W), H and W multiples of 8.
+
+        Returns:
+            For each level l of 3..7: ``box_class_pl`` (B, N_things, h, w) logits,
+            ``offsets_pl`` float32 (B, 4, h, w), pixels from the location to the left, top, right
+            and bottom side of its box, and ``centerness_pl`` (B, 1, h, w) logits. ``semantic``
+            (B, N, H/8, W/8) logits. ``levelness`` (B, 6, H/4, W/4) logits, 0 for background.
+        """
+        maps = self.pyramid(images)
+        semantic = [self.semantic_tower(p) for p in maps]
+        local = [self.localisation_tower(p) for p in maps]
+        raw = {}
+        for level, scale, s, p in zip(LEVELS, self.scales, semantic, local, strict=True):
+            raw[f"box_class_p{level}"] = self.box_class(s)
+            raw[f"offsets_p{level}"] = self._offsets(p, scale)
+            raw[f"centerness_p{level}"] = self.centerness(p)
+        height, width = maps[0].shape[-2:]
+        raw["semantic"] = self.semantic(_join(semantic, (height, width)))
+        if self.levelness is not None:
+            raw["levelness"] = self.levelness(_join(local, (2 * height, 2 * width)))
+        return raw
+
+    def _offsets(self, features: Tensor, scale: Tensor) -> Tensor:
+        """Predict offsets in float32, as rounding their logarithm to half would shift the box."""
+        weight, bias = self.offsets.weight.float(), self.offsets.bias.float()
+        exponent = scale.float() * F.conv2d(features.float(), weight, bias, padding=1)
+        return exponent.clamp(max=math.log(MAX_OFFSET)).exp()
+
+    def predict(
+        self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: PredictionOptions
+    ) -> list[SegmentMap]:
+        """Build masks (section 3.2) and fuse them with the semantics (Kirillov et al.).
+
+        Fusion is at the resolution of the network; the fused map is resized to the output.
+        Detections below the score threshold are dropped before non-maximum suppression, which
+        gives the same: a box is only ever suppressed by a better one.
+        """
+        raw = {name: value.float() for name, value in raw.items()}
+        found = self.detect(raw, [size.valid for size in sizes], options.score_threshold)
+        dense = dense_boxes(raw)
+        segments = []
+        for i, (valid, output) in enumerate(sizes):
+            boxes, labels, scores = (field[i] for field in found[:3])
+            if not boxes.is_cuda:  # counting the slots in use needs no synchronisation there
+                used = int((scores > 0).sum())
+                boxes, labels, scores = boxes[:used], labels[:used], scores[:used]
+            stuff = self._stuff_slots(raw["semantic"][i], valid)
+            masks = self.masks(boxes, labels, dense[i], raw["semantic"][i], valid)
+            masks = (mask & (score > 0) for mask, score in zip(masks, scores, strict=True))
+            slots = merge_panoptic(masks, stuff, options.overlap_threshold)
+            things = torch.where(scores > 0, self.thing_ids[labels], 0)
+            class_ids = torch.cat((things, self.stuff_ids))
+            scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
+            segments.append(SegmentMap(resize_nearest(slots, output), class_ids, scores))
+        return segments
+
+    def detect(
+        self,
+        raw: dict[str, Tensor],
+        valid_sizes: Sequence[tuple[int, int]],
+        score_threshold: float = 0.0,
+    ) -> Detections:
+        """Select the query boxes (eq. 4) from the dense ones: ``MAX_INSTANCES`` slots per image.
+
+        Args:
+            raw: What ``forward`` returned, in float32.
+            valid_sizes: (rows, columns) of each image without its padding. Boxes are clipped to
+                it, and cells that lie wholly in the padding have none.
+            score_threshold: On the class probability times the centerness.
+        """
+        grid = Grid.of(raw)
+        valid = grid.locations.new_tensor(valid_sizes).flip(1)
+        inside = (grid.corners < valid[:, None]).all(-1)
+        probability = flatten_levels(raw, "box_class").sigmoid()
+        score = probability * flatten_levels(raw, "centerness").sigmoid()
+        usable = (probability > CLASS_THRESHOLD) & (score >= score_threshold) & inside[..., None]
+        score = torch.where(usable, score, 0)
+        best = top_candidates(score, grid.level_sizes, CANDIDATES_PER_LEVEL)
+
+        index = best.locations[..., None]
+        offsets = flatten_levels(raw, "offsets").gather(1, index.expand(-1, -1, 4))
+        boxes = boxes_from_offsets(grid.locations[best.locations], offsets).clamp(min=0)
+        boxes = torch.minimum(boxes, (valid - 1).repeat(1, 2)[:, None])
+        return _suppress_twice(best, boxes)
+
+    def masks(
+        self,
+        boxes: Tensor,
+        labels: Tensor,
+        dense: Tensor,
+        semantic: Tensor,
+        size: tuple[int, int],
+    ) -> Iterator[Tensor]:
+        """Construct the masks of one image's detections (eq. 5 to 7), a few at a time.
+
+        Args:
+            boxes: (K, 4), query boxes.
+            labels: int64, (K,), thing class index.
+            dense: (D, H/4, W/4, 4), of ``dense_boxes``.
+            semantic: (N, H/8, W/8), logits.
+            size: Rows and columns of the masks, at most (H, W).
+
+        Yields:
+            The mask of each box: bool, ``size``.
+        """
+        logits = F.interpolate(semantic[None], size=dense.shape[1:3], mode="bilinear")
+        class_probability = logits[0].softmax(0)[self.first_thing :]
+        for start in range(0, len(boxes), MASKS_PER_CHUNK):
+            chunk = slice(start, start + MASKS_PER_CHUNK)
+            agreement = smoothed_giou(boxes[chunk], dense).amax(1)
+            probability = agreement * class_probability[labels[chunk]]
+            fine = F.interpolate(probability[None], scale_factor=4, mode="bilinear")[0]
+            yield from fine[:, : size[0], : size[1]] >= MASK_THRESHOLD
+
+    def _stuff_slots(self, semantic: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return 1 + the stuff index of the best class of each pixel; 0 where that is a thing."""
+        slot_of_channel = self.class_index(self.semantic_ids, self.stuff_ids) + 1
+        return slot_of_channel[upsampled_argmax(semantic, 8, size)]
+
+    def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
+        """Return the six terms of eq. 19 (five without levelness)."""
+        raw = {name: value.float() for name, value in self(images).items()}
+        grid = Grid.of(raw)
+        assigned = [assign_locations(target, grid.locations, grid.limits) for target in targets]
+        truth = LocationTargets(*map(torch.stack, zip(*assigned, strict=True)))
+        terms = self._box_losses(raw, truth)
+        terms["semantics"] = self.semantic_weight * self._semantic_loss(raw["semantic"], targets)
+        if self.levelness is not None:
+            level = torch.stack([levelness_target(target) for target in targets])
+            terms["levelness"] = F.cross_entropy(raw["levelness"], level, ignore_index=-1)
+        terms["mask"] = self._mask_loss(raw, truth, targets)
+        return terms
+
+    def _box_losses(self, raw: dict[str, Tensor], truth: LocationTargets) -> dict[str, Tensor]:
+        """Regression (eq. 11), centerness (eq. 12) and focal classification.
+
+        The first two are averaged over the foreground locations, the third over all (section 4.2).
+        """
+        foreground = truth.segments >= 0
+        number = foreground.sum().clamp(min=1)
+        true_offsets = truth.offsets[foreground]
+        regression = offset_iou_loss(flatten_levels(raw, "offsets")[foreground], true_offsets)
+        centerness = F.binary_cross_entropy_with_logits(
+            flatten_levels(raw, "centerness")[..., 0][foreground],
+            centerness_target(true_offsets),
+            reduction="sum",
+        )
+        is_class = truth.class_ids[..., None] == self.thing_ids
+        focal = sigmoid_focal_loss(
+            flatten_levels(raw, "box_class"), is_class.float(), alpha=0.25, gamma=2
+        )
+        return {
+            "box_reg": regression.sum() / number,
+            "center": centerness / number,
+            "box_cls": (focal * ~truth.ignored[..., None]).sum() / truth.ignored.numel(),
+        }
+
+    def _semantic_loss(self, logits: Tensor, targets: Sequence[PanopticTarget]) -> Tensor:
+        """Bootstrapped cross-entropy (eq. 15): the mean over the worst 30 % of the pixels."""
+        ids = torch.stack([target.semantic() for target in targets])
+        channel_of = ids.new_full((MAX_CLASS_ID + 1,), -1)
+        channel_of[self.semantic_ids] = torch.arange(len(self.semantic_ids), device=ids.device)
+        truth = channel_of[ids]
+        logits = F.interpolate(logits, size=ids.shape[-2:], mode="bilinear")
+        pixels = F.cross_entropy(logits, truth, ignore_index=-1, reduction="none")[truth >= 0]
+        worst = math.ceil(BOOTSTRAP_FRACTION * pixels.numel())
+        return pixels.topk(worst).values.sum() / max(worst, 1)
+
+    def _mask_loss(
+        self, raw: dict[str, Tensor], truth: LocationTargets, targets: Sequence[PanopticTarget]
+    ) -> Tensor:
+        """Explicit mask loss (eq. 16 to 18) at H/4, averaged over the images.
+
+        The query boxes are constants: it is the dense boxes that learn to agree with the query
+        inside its mask and to disagree elsewhere. Queries from background locations count as 0.
+        """
+        height, width = raw["semantic"].shape[-2:]
+        with torch.no_grad():
+            found = self.detect(raw, [(8 * height, 8 * width)] * len(targets))
+        terms = []
+        for i, (target, dense) in enumerate(zip(targets, dense_boxes(raw), strict=True)):
+            segments = truth.segments[i][found.locations[i]]
+            matched = found.valid[i] & (segments >= 0)
+            errors = mask_errors(found.boxes[i][matched], dense, target, segments[matched])
+            terms.append(errors.sum() / found.valid[i].sum().clamp(min=1))
+        return torch.stack(terms).mean()
+
+
+def offset_iou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return -log IoU (UnitBox) of boxes around the same location: (N,) from offsets (N, 4).
+
+    Intersection and union are smoothed by 1 square pixel, as in FCOS.
+    """
+    origin = truth.new_zeros(2)
+    boxes = [boxes_from_offsets(origin, offsets) for offsets in (predicted, truth)]
+    intersection, union = overlaps(*boxes)
+    return -torch.log((intersection + 1) / (union + 1))
+
+
+def mask_errors(
+    queries: Tensor, dense: Tensor, target: PanopticTarget, segments: Tensor
+) -> Tensor:
+    """Return beta / N * (E_FP + E_FN) of each query box (eq. 16 to 18): (K,).
+
+    Args:
+        queries: (K, 4), boxes without a gradient.
+        dense: (D, H/4, W/4, 4), of ``dense_boxes``.
+        target: Truth of the image.
+        segments: int64, (K,), the segment that each query is to find.
+    """
+    mask = target.slots[2::4, 2::4] == (segments + 1)[:, None, None]
+    intersection, union = overlaps(queries[:, None, None, None], dense)
+    iou = ((intersection + 1) / (union + 1)).amax(1)
+    error = torch.where(mask, 1 - iou, iou).sum((1, 2))
+    intersection, union = overlaps(queries, target.boxes[segments])
+    beta = intersection / union.clamp(min=1e-7)
+    pixels = mask.sum((1, 2))
+    return torch.where(pixels > 0, beta * error / pixels.clamp(min=1), 0)
+
+
+def _suppress_twice(candidates: Candidates, boxes: Tensor) -> Detections:
+    """Non-maximum suppression within each class, then over all classes at a high threshold."""
+    scores = candidates.values
+    kept = suppress(candidates, boxes, scores, CLASS_NMS_THRESHOLD, scores.shape[1])
+    classless = Candidates(
+        kept.scores,
+        torch.arange(scores.shape[1], device=boxes.device).expand_as(scores),
+        torch.zeros_like(kept.labels),
+    )
+    final = suppress(classless, kept.boxes, kept.scores, CROSS_CLASS_NMS_THRESHOLD, MAX_INSTANCES)
+    return Detections(
+        final.boxes,
+        kept.labels.gather(1, final.locations),
+        final.scores,
+        kept.locations.gather(1, final.locations),
+    )
+
+
+def _tower(inputs: int, channels: int) -> nn.Sequential:
+    """Four times convolution, group norm (8 channels a group) and ReLU."""
+    layers: list[nn.Module] = []
+    for width in (inputs, channels, channels, channels):
+        convolution = nn.Conv2d(width, channels, 3, padding=1)
+        layers += [convolution, nn.GroupNorm(channels // 8, channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _join(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Resize maps to one size and concatenate their channels."""
+    return torch.cat([F.interpolate(m, size=size, mode="bilinear") for m in maps], dim=1)

@@ -1,0 +1,113 @@
+"""The dense boxes of dense detection: where they are, and how much they agree with others."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LEVELS = (3, 4, 5, 6, 7)
+SIZE_LIMITS = (0.0, 64.0, 128.0, 256.0, 512.0, math.inf)  # m_0..m_5 of eq. 9, those of FCOS
+
+
+class Grid(NamedTuple):
+    """The A locations of all levels, P3 first.
+
+    Attributes:
+        locations: float32, (A, 2), the pixel (x, y) that each stands for.
+        corners: float32, (A, 2), the first pixel of its cell.
+        limits: float32, (A, 2), smallest and largest offset that its level is for (eq. 9).
+        level_sizes: Locations of each level.
+    """
+
+    locations: Tensor
+    corners: Tensor
+    limits: Tensor
+    level_sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, raw: dict[str, Tensor]) -> Grid:
+        """Return the grid of what ``forward`` returned."""
+        locations, corners, limits = [], [], []
+        for i, level in enumerate(LEVELS):
+            offsets = raw[f"offsets_p{level}"]
+            locations.append(grid_locations(*offsets.shape[-2:], 2**level, offsets.device))
+            corners.append(locations[-1] - 2**level // 2)
+            limits.append(offsets.new_tensor(SIZE_LIMITS[i : i + 2]).expand_as(locations[-1]))
+        sizes = tuple(len(level) for level in locations)
+        return cls(torch.cat(locations), torch.cat(corners), torch.cat(limits), sizes)
+
+
+def grid_locations(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    """Return the pixel (x, y) that each cell of a map stands for: float32, (height * width, 2)."""
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    return (torch.stack((x, y), dim=-1) * stride + stride // 2).float().view(-1, 2)
+
+
+def flatten_levels(raw: dict[str, Tensor], name: str) -> Tensor:
+    """Return one output at the locations of all levels: (B, A, C)."""
+    return torch.cat([raw[f"{name}_p{level}"].flatten(2) for level in LEVELS], 2).transpose(1, 2)
+
+
+def dense_boxes(raw: dict[str, Tensor]) -> Tensor:
+    """Return the box of every pixel at H/4: (B, D, H/4, W/4, 4), not clipped.
+
+    With levelness D is 1, the box of the most likely level (eq. 14; background is left out of
+    the choice). Without it D is 5: the boxes of all levels.
+    """
+    height, width = (2 * side for side in raw["semantic"].shape[-2:])
+    offsets = torch.stack(
+        [
+            F.interpolate(raw[f"offsets_p{level}"], size=(height, width), mode="bilinear")
+            for level in LEVELS
+        ],
+        dim=1,
+    )
+    if "levelness" in raw:
+        best = raw["levelness"][:, 1:].argmax(1)
+        offsets = offsets.gather(1, best[:, None, None].expand(-1, 1, 4, -1, -1))
+    locations = grid_locations(height, width, 4, offsets.device).view(height, width, 2)
+    return boxes_from_offsets(locations, offsets.movedim(2, -1))
+
+
+def boxes_from_offsets(locations: Tensor, offsets: Tensor) -> Tensor:
+    """Return boxes (..., 4) from locations (..., 2) and left, top, right, bottom (..., 4)."""
+    return torch.cat((locations - offsets[..., :2], locations + offsets[..., 2:]), dim=-1)
+
+
+def smoothed_giou(queries: Tensor, dense: Tensor) -> Tensor:
+    """Return the generalised IoU, intersection and union smoothed by 1, of all pairs.
+
+    The authors' code takes this for the IoU of eq. 6. It lies in -1..1.
+
+    Args:
+        queries: (K, 4).
+        dense: (D, h, w, 4).
+
+    Returns:
+        (K, D, h, w).
+    """
+    queries = queries[:, None, None, None]
+    intersection, union = overlaps(queries, dense)
+    low = torch.minimum(queries[..., :2], dense[..., :2])
+    high = torch.maximum(queries[..., 2:], dense[..., 2:])
+    enclosing = _area(high - low) + 1e-7
+    return (intersection + 1) / (union + 1) - (enclosing - union) / enclosing
+
+
+def overlaps(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return intersection and union of boxes (..., 4), which are broadcast: (...) each."""
+    low = torch.maximum(first[..., :2], second[..., :2])
+    high = torch.minimum(first[..., 2:], second[..., 2:])
+    intersection = _area((high - low).clamp(min=0))
+    areas = [_area(boxes[..., 2:] - boxes[..., :2]) for boxes in (first, second)]
+    return intersection, areas[0] + areas[1] - intersection
+
+
+def _area(sides: Tensor) -> Tensor:
+    return sides[..., 0] * sides[..., 1]

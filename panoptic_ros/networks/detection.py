@@ -1,0 +1,114 @@
+"""From dense scores to a fixed number of boxes, for the networks that have a detector.
+
+Every image of a batch gets the same number of slots, best box first; what an image does not fill
+has score 0. So nothing behind the detector has a shape that depends on the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+# Wider than any image, and a power of two, so that a shift by it loses next to nothing.
+_GROUP_STRIDE = 2.0**16
+
+
+class Candidates(NamedTuple):
+    """The best pairs of location and class, M per image.
+
+    Attributes:
+        values: (B, M), what ``top_candidates`` was given, in its dtype.
+        locations: int64, (B, M), position among the A locations of all levels.
+        labels: int64, (B, M), class index.
+    """
+
+    values: Tensor
+    locations: Tensor
+    labels: Tensor
+
+
+class Detections(NamedTuple):
+    """K boxes per image, best first; empty slots are all zero.
+
+    Attributes:
+        boxes: float32, (B, K, 4), (x1, y1, x2, y2) in pixels of the network input.
+        labels: int64, (B, K), class index.
+        scores: float32, (B, K), 0..1; 0 marks an empty slot.
+        locations: int64, (B, K), position among the A locations, to gather what else the
+            network says there.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+    locations: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """Which slots hold a box: bool, (B, K)."""
+        return self.scores > 0
+
+
+def top_candidates(values: Tensor, level_sizes: Sequence[int], per_level: int) -> Candidates:
+    """Take the best ``per_level`` pairs of location and class from each pyramid level.
+
+    Args:
+        values: (B, A, C), scores or logits, the levels one behind the other.
+        level_sizes: Locations of each level; their sum is A.
+        per_level: Upper limit; a level with fewer pairs gives them all.
+    """
+    classes = values.shape[-1]
+    best, pairs, start = [], [], 0
+    for level in values.split(list(level_sizes), dim=1):
+        flat = level.flatten(1)
+        top = flat.topk(min(per_level, flat.shape[1]), dim=1)
+        best.append(top.values)
+        pairs.append(top.indices + start * classes)
+        start += level.shape[1]
+    pair = torch.cat(pairs, dim=1)
+    return Candidates(torch.cat(best, dim=1), pair // classes, pair % classes)
+
+
+def suppress(
+    candidates: Candidates, boxes: Tensor, scores: Tensor, iou_threshold: float, slots: int
+) -> Detections:
+    """Non-maximum suppression within each class of each image, for the whole batch in one call.
+
+    Classes and images are kept apart by shifting their boxes to places of their own; in float64
+    the shift changes no overlap, so an image's boxes do not depend on its batch. The host waits
+    twice, for the number of candidates and for that of the survivors.
+
+    Args:
+        candidates: Locations and labels of the boxes.
+        boxes: float32, (B, M, 4), coordinates 0 or more.
+        scores: float32, (B, M); 0 or less for what is not to be used.
+        iou_threshold: A box that overlaps a better one of its class by more than this goes.
+        slots: Boxes per image to return.
+    """
+    batch, number = scores.shape
+    images = torch.arange(batch, device=scores.device)[:, None]
+    groups = images * (candidates.labels.max() + 1) + candidates.labels
+    shifted = boxes.double()
+    shifted[..., 0::2] += groups[..., None] * _GROUP_STRIDE
+    flat = scores.flatten()
+    used = torch.nonzero(flat > 0).flatten()
+    kept = used[nms(shifted.view(-1, 4)[used], flat[used].double(), iou_threshold)]
+
+    survivors = torch.zeros_like(flat)
+    survivors[kept] = flat[kept]
+    survivors = F.pad(survivors.view(batch, number), (0, max(0, slots - number)))
+    best, order = survivors.sort(dim=1, descending=True, stable=True)
+    best, order = best[:, :slots], order[:, :slots]
+    valid = best > 0
+    order = order * valid
+    return Detections(
+        boxes.gather(1, order[..., None].expand(-1, -1, 4)) * valid[..., None],
+        candidates.labels.gather(1, order) * valid,
+        best,
+        candidates.locations.gather(1, order) * valid,
+    )

@@ -1,0 +1,109 @@
+"""Mean-shift clustering with bin seeding, in fixed shapes on the device.
+
+The accelerated mean shift of PanoNet (section III-D), which scikit-learn calls
+``MeanShift(bin_seeding=True)``: a flat kernel, seeds from a grid of the points' own spacing,
+centres within a bandwidth of a fuller one dropped.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_HASH_PRIMES = (73856093, 19349663, 83492791, 50331653, 25165843, 12582917)
+_BUCKETS = 1 << 16
+
+
+def mean_shift(
+    points: Tensor,
+    groups: Tensor,
+    max_centers: int = 128,
+    iterations: int = 30,
+    min_size: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Find the centres of the clusters of points, each group on its own, with bandwidth 1.
+
+    Divide points by their bandwidth before.
+
+    Args:
+        points: float, (N, D).
+        groups: int64, (N,): points of different groups never meet; -1 takes no part.
+        max_centers: Seeds, hence centres, at most: the fullest cells of the grid.
+        iterations: Steps of every seed. A seed that has arrived stays where it is.
+        min_size: Centres with fewer points within their bandwidth are dropped.
+
+    Returns:
+        Centres, float32, (max_centers, D), fullest first, and the group of each, int64,
+        (max_centers,), -1 where there is no centre.
+    """
+    points = points.float()
+    centers, center_groups = _seeds(points, groups, max_centers)
+    same = (center_groups[:, None] == groups[None]) & (groups >= 0)[None]
+    ones = torch.cat((points, points.new_ones(len(points), 1)), dim=1)
+    for _ in range(iterations):
+        sums = _within(centers, points, same) @ ones
+        count = sums[:, -1:]
+        centers = torch.where(count > 0, sums[:, :-1] / count.clamp(min=1), centers)
+    count = _within(centers, points, same).sum(1)
+    center_groups = center_groups.where(count >= max(min_size, 1), -1)
+    return _drop_duplicates(centers, center_groups, count)
+
+
+def nearest_center(points: Tensor, centers: Tensor, allowed: Tensor) -> Tensor:
+    """Return the index of the nearest allowed centre of every point: int64, (N,).
+
+    Args:
+        points: (N, D).
+        centers: (K, D).
+        allowed: bool, (K,); if none is, the result is -1.
+    """
+    distance = _squared_distances(centers, points)
+    distance = distance.masked_fill(~allowed[:, None], torch.inf)
+    return torch.where(allowed.any(), distance.argmin(0), -1)
+
+
+def _seeds(points: Tensor, groups: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Take the fullest cells of a grid of spacing 1 as seeds.
+
+    Cells are told apart by a hash, since they are many in 12 dimensions: if two share a bucket
+    the one of the later point stands for both.
+    """
+    cells = points.round()
+    primes = torch.tensor(_HASH_PRIMES, device=points.device)
+    keys = torch.cat((cells.long(), groups[:, None]), dim=1)
+    factors = primes.repeat(-(-keys.shape[1] // len(primes)))[: keys.shape[1]]
+    factors = factors * torch.arange(1, keys.shape[1] + 1, device=points.device)
+    bucket = (keys * factors).sum(1) % _BUCKETS
+    takes_part = groups >= 0
+    fill = torch.zeros(_BUCKETS, dtype=torch.int64, device=points.device)
+    fill.scatter_add_(0, bucket, takes_part.long())
+    last = torch.full_like(fill, -1)
+    index = torch.arange(len(points), device=points.device)
+    last.scatter_reduce_(0, bucket, index.where(takes_part, -1), "amax")
+    count, chosen = fill.topk(number)
+    point = last[chosen].clamp(min=0)
+    return cells[point], groups[point].where(count > 0, -1)
+
+
+def _squared_distances(centers: Tensor, points: Tensor) -> Tensor:
+    """Squared Euclidean distances: (K, N)."""
+    squares = (centers**2).sum(1)[:, None] + (points**2).sum(1)[None]
+    return torch.addmm(squares, centers, points.T, alpha=-2)
+
+
+def _within(centers: Tensor, points: Tensor, same: Tensor) -> Tensor:
+    """1.0 where a point of the same group is within a bandwidth of a centre: (K, N)."""
+    return ((_squared_distances(centers, points) <= 1) & same).to(points.dtype)
+
+
+def _drop_duplicates(centers: Tensor, groups: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Walk the centres from the fullest on and drop those within a bandwidth of a kept one."""
+    order = torch.argsort(count.where(groups >= 0, -1), descending=True, stable=True)
+    centers, groups = centers[order], groups[order]
+    near = _squared_distances(centers, centers) < 1
+    near = near & (groups[:, None] == groups[None]) & (groups >= 0)[None]
+    keep = groups >= 0
+    later = torch.arange(len(centers), device=centers.device)
+    for index in range(len(centers)):
+        keep = keep & ~(near[index] & keep[index] & (later > index))
+    return centers, groups.where(keep, -1)

@@ -1,0 +1,197 @@
+"""The image subscription of one camera: its topic, its QoS, and why nothing comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+from sensor_msgs.msg import CompressedImage, Image
+
+from panoptic_ros.environment import large_image_environment, profile_variable
+from panoptic_ros.ros.frame_statistics import CameraStatistics
+from panoptic_ros.ros.parameters import Parameters
+from panoptic_ros.ros.worker import Frame, RateLimit
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
+SILENCE = 5.0  # seconds without an image that are worth a warning
+WARN_PERIOD = 10.0  # seconds between two warnings of silence
+
+
+class CameraInput:
+    """Subscribes to the images of one camera and passes on those that are due.
+
+    Args:
+        node: Owner of the subscription.
+        camera: Name of the camera; the empty name is the single one.
+        parameters: Returns those in force.
+        statistics: Of the camera.
+        on_frame: Takes a frame; returns the one that it replaces, if any.
+
+    Attributes:
+        topic: Resolved name of the subscribed topic.
+        problem: What is wrong with the input; empty when nothing is.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        camera: str,
+        parameters: Callable[[], Parameters],
+        statistics: CameraStatistics,
+        on_frame: Callable[[Frame], Frame | None],
+    ) -> None:
+        self._node = node
+        self._camera = camera
+        self._parameters = parameters
+        self._statistics = statistics
+        self._on_frame = on_frame
+        self._rate_limit = RateLimit()
+        self._type = Image
+        self.topic = node.resolve_topic_name(f"{camera}/image" if camera else "image")
+        if parameters().image_transport == "compressed":
+            self._type = CompressedImage
+            # As image_transport does: remapping the image moves its compressed sibling along.
+            self.topic = self.topic.removesuffix("/compressed") + "/compressed"
+        self._subscribed_at = time.monotonic()
+        self._incompatible = False
+        self.problem = ""
+        self.reliability = choose_reliability(parameters().reliability, self._offers(), None)
+        self._subscription = self._subscribe()
+
+    def update(self) -> None:
+        """Follow the publishers that come and go, and say why when no image comes.
+
+        Call it about once a second in the executor's thread: it may replace the subscription.
+        """
+        reliability = choose_reliability(
+            self._parameters().reliability, self._offers(), self.reliability
+        )
+        if reliability != self.reliability:
+            self.reliability = reliability
+            self._node.destroy_subscription(self._subscription)
+            self._incompatible = False
+            self._subscription = self._subscribe()
+        silent = min(
+            time.monotonic() - self._subscribed_at, self._statistics.seconds_since("received")
+        )
+        self.problem = ""
+        if silent >= SILENCE:
+            self.problem = f"no image on {self.topic} for {silent:.0f} s: {self._explanation()}"
+        elif self._incompatible:
+            self.problem = (
+                f"a publisher of {self.topic} offers incompatible QoS, its images cannot come: "
+                f"{self._explanation()}"
+            )
+        if self.problem:
+            self._node.get_logger().warning(self.problem, throttle_duration_sec=WARN_PERIOD)
+
+    def destroy(self) -> None:
+        """Unsubscribe; call it in the executor's thread."""
+        self._node.destroy_subscription(self._subscription)
+
+    def publishers(self) -> str:
+        """Return in words who publishes the topic."""
+        return ", ".join(map(_describe, self._found())) or "none"
+
+    def _subscribe(self) -> Any:
+        self._node.get_logger().info(
+            f"subscribing to {self.topic} ({_short_type(self._type)}, "
+            f"{self.reliability.name.lower()}); publishers found: {self.publishers()}"
+        )
+        return self._node.create_subscription(
+            self._type,
+            self.topic,
+            self._on_image,
+            QoSProfile(depth=1, reliability=self.reliability),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
+        )
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        now = time.monotonic()
+        self._statistics.count("received")
+        stamp = message.header.stamp
+        seconds = stamp.sec + stamp.nanosec * 1e-9 or now  # some drivers do not stamp
+        if not self._rate_limit.admits(seconds, self._parameters().max_rate):
+            self._statistics.count("rate_limited")
+        elif self._on_frame(Frame(self._camera, message, now)) is not None:
+            self._statistics.count("dropped")
+
+    def _on_incompatible_qos(self, _event: Any) -> None:
+        self._incompatible = True
+
+    def _found(self) -> Sequence[TopicEndpointInfo]:
+        return self._node.get_publishers_info_by_topic(self.topic)
+
+    def _offers(self) -> list[QoSReliabilityPolicy]:
+        return [info.qos_profile.reliability for info in self._found()]
+
+    def _explanation(self) -> str:
+        """Say why no image comes, and the way out."""
+        found = self._found()
+        expected = f"sensor_msgs/msg/{self._type.__name__}"
+        if not found:
+            own = f"{self._node.get_fully_qualified_name()}/"
+            others = [
+                name
+                for name, types in self._node.get_topic_names_and_types()
+                if expected in types and name != self.topic and not name.startswith(own)
+            ]
+            return (
+                "it has no publisher. Topics with images of this kind: "
+                f"{', '.join(others) or 'none'}; remap image to one of them"
+            )
+        text = f"publishers found: {self.publishers()}"
+        if all(info.topic_type != expected for info in found):
+            return f"{text}, but {expected} is expected; check image_transport"
+        if self._incompatible:
+            return (
+                f"{text}; {self.reliability.name.lower()} is requested: set reliability to auto "
+                "or best_effort"
+            )
+        if "fastrtps" in rclpy.get_rmw_implementation_identifier():
+            variable = profile_variable()
+            text += (
+                "; stock Fast DDS loses images above 0.5 MB: start the camera and this node with "
+                f"{variable}={large_image_environment()[variable]}"
+            )
+        return text
+
+
+def choose_reliability(
+    wanted: str, offers: Sequence[QoSReliabilityPolicy], current: QoSReliabilityPolicy | None
+) -> QoSReliabilityPolicy:
+    """Decide on the reliability to request.
+
+    A reliable subscription gets nothing from a best-effort publisher; a best-effort one matches
+    all, but loses large images where a reliable one would not.
+
+    Args:
+        wanted: The parameter: reliable, best_effort, or auto to follow the publishers.
+        offers: Reliability of the publishers found.
+        current: What is requested now; kept by auto while there is no publisher.
+    """
+    if wanted != "auto":
+        return RELIABLE if wanted == "reliable" else BEST_EFFORT
+    if not offers:
+        return current or BEST_EFFORT
+    return RELIABLE if all(offer == RELIABLE for offer in offers) else BEST_EFFORT
+
+
+def _describe(info: TopicEndpointInfo) -> str:
+    name = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+    reliability = info.qos_profile.reliability.name.lower()
+    return f"{name} ({info.topic_type.rpartition('/')[2]}, {reliability})"
+
+
+def _short_type(message_type: type) -> str:
+    return message_type.__name__

@@ -1,0 +1,112 @@
+"""Makes segmenters from parameters. Only here does the node meet torch."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from panoptic_ros.prediction import Category, PanopticPrediction
+from panoptic_ros.ros.parameters import Parameters
+
+if TYPE_CHECKING:
+    from panoptic_ros.networks.base import PredictionOptions
+
+
+class SegmenterLike(Protocol):
+    """What the node needs of a ``panoptic_ros.segmenter.Segmenter``."""
+
+    name: str
+    categories: Sequence[Category]
+    resolution: tuple[int, int]
+    device: Any
+    precision: str
+    options: PredictionOptions
+
+    def __call__(self, images: Sequence[np.ndarray]) -> Sequence[PanopticPrediction]:
+        """Segment RGB images."""
+
+
+Load = Callable[[Parameters], SegmenterLike]
+Check = Callable[[Parameters], None]
+
+
+def load_segmenter(parameters: Parameters) -> SegmenterLike:
+    """Load the model that the parameters name and run it once for every size of batch.
+
+    Raises:
+        ModelError, DeviceError, ValueError: See ``Segmenter.load``.
+    """
+    from panoptic_ros.segmenter import Segmenter
+
+    segmenter = Segmenter.load(
+        parameters.model,
+        device=parameters.device,
+        precision=parameters.precision,
+        resolution=parameters.resolution or None,
+    )
+    for batch in range(1, len(parameters.cameras) + 1):
+        segmenter.warm_up(batch=batch)
+    return segmenter
+
+
+def check_loadable(parameters: Parameters) -> None:
+    """Make the checks of a model that take no time: it is there, described well, and fits here.
+
+    Raises:
+        ModelError, DeviceError, ValueError: It is not.
+    """
+    from panoptic_ros import model_zoo
+    from panoptic_ros.devices import resolve_device, resolve_precision
+    from panoptic_ros.input_format import parse_resolution
+
+    parse_resolution(parameters.resolution)
+    resolve_precision(parameters.precision, resolve_device(parameters.device))
+    folder = model_zoo.find_model(parameters.model)
+    config = model_zoo.load_config(folder / model_zoo.MODEL_FILE)
+    weights = folder / model_zoo.WEIGHTS_FILE
+    if not weights.is_file():
+        raise model_zoo.ModelError(f"{weights} is missing; {config.name} has only a description")
+
+
+def with_thresholds(own: PredictionOptions, parameters: Parameters) -> PredictionOptions:
+    """Return a model's own options with those replaced that the parameters set (not -1)."""
+    names = ("score_threshold", "overlap_threshold", "stuff_area_limit")
+    wanted = {name: getattr(parameters, name) for name in names if getattr(parameters, name) >= 0}
+    return replace(own, **wanted)
+
+
+def free_device_memory() -> None:
+    """Give the memory of segmenters that are gone back to the device."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def memory_in_use(device: Any) -> str:
+    """Return in words how much memory this process holds on its device."""
+    if not str(device).startswith("cuda"):
+        try:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+        except OSError:  # not Linux
+            return "unknown"
+        return f"{_mib(pages * os.sysconf('SC_PAGE_SIZE'))} resident"
+    import torch
+
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError as error:  # a broken device must not end the node
+        return f"unknown: {error}"
+    reserved = torch.cuda.memory_reserved(device)
+    return f"{_mib(reserved)} reserved, {_mib(free)} of {_mib(total)} free"
+
+
+def _mib(number: int) -> str:
+    return f"{number / 2**20:.0f} MiB"

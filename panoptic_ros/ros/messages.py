@@ -1,0 +1,119 @@
+"""Predictions to messages. Every message of an image starts with that image's header."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from sensor_msgs.msg import Image, RegionOfInterest
+from std_msgs.msg import Header
+
+from panoptic_ros.msg import (
+    PanopticCategory,
+    PanopticCategoryArray,
+    PanopticInstance,
+    PanopticInstanceArray,
+)
+from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
+
+try:
+    from vision_msgs import msg as vision_msgs
+except ImportError:  # optional: adds ~/label_info and ~/detections
+    vision_msgs = None
+
+
+def image_message(header: Header, encoding: str, image: np.ndarray) -> Image:
+    """Return an image message of a uint8 or uint16 array, (H, W) or (H, W, channels)."""
+    image = np.ascontiguousarray(image)
+    message = Image(
+        header=header,
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding=encoding,
+        is_bigendian=sys.byteorder == "big",
+        step=image.strides[0],
+    )
+    # The one way that is fast in every distribution; assigning data can take half a second.
+    message.data.frombytes(memoryview(image).cast("B"))
+    return message
+
+
+def instances_message(
+    header: Header, prediction: PanopticPrediction, model: str, inference_time: float
+) -> PanopticInstanceArray:
+    """Return the things in an image, best first; ``inference_time`` is in seconds."""
+    height, width = prediction.labels.shape
+    return PanopticInstanceArray(
+        header=header,
+        height=height,
+        width=width,
+        label_divisor=LABEL_DIVISOR,
+        model=model,
+        inference_time=inference_time,
+        overflow=prediction.overflow,
+        instances=[_instance(segment) for segment in prediction.instances],
+    )
+
+
+def _instance(segment: Segment) -> PanopticInstance:
+    x, y, width, height = segment.bbox
+    return PanopticInstance(
+        id=segment.id,
+        class_id=segment.class_id,
+        class_name=segment.class_name,
+        score=segment.score,
+        area=segment.area,
+        roi=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height),
+        center_x=segment.center[0],
+        center_y=segment.center[1],
+    )
+
+
+def categories_message(
+    header: Header, model: str, categories: Sequence[Category]
+) -> PanopticCategoryArray:
+    """Return the class table of a model."""
+    return PanopticCategoryArray(
+        header=header,
+        model=model,
+        label_divisor=LABEL_DIVISOR,
+        categories=[
+            PanopticCategory(
+                id=c.id, name=c.name, is_thing=c.is_thing, color=np.array(c.color, np.uint8)
+            )
+            for c in categories
+        ],
+    )
+
+
+def label_info_message(header: Header, categories: Sequence[Category]) -> vision_msgs.LabelInfo:
+    """Return the class table for readers of ``~/semantic`` that know vision_msgs."""
+    return vision_msgs.LabelInfo(
+        header=header,
+        class_map=[vision_msgs.VisionClass(class_id=c.id, class_name=c.name) for c in categories],
+    )
+
+
+def detections_message(
+    header: Header, prediction: PanopticPrediction
+) -> vision_msgs.Detection2DArray:
+    """Return the things in an image as boxes; the class is named by its id in ``~/label_info``."""
+    return vision_msgs.Detection2DArray(
+        header=header,
+        detections=[_detection(header, segment) for segment in prediction.instances],
+    )
+
+
+def _detection(header: Header, segment: Segment) -> vision_msgs.Detection2D:
+    x, y, width, height = segment.bbox
+    detection = vision_msgs.Detection2D(header=header, id=str(segment.id))
+    detection.bbox.center.position.x = x + width / 2
+    detection.bbox.center.position.y = y + height / 2
+    detection.bbox.size_x = float(width)
+    detection.bbox.size_y = float(height)
+    result = vision_msgs.ObjectHypothesisWithPose()
+    result.hypothesis.class_id = str(segment.class_id)
+    result.hypothesis.score = segment.score
+    detection.results.append(result)
+    return detection

@@ -1,0 +1,231 @@
+"""The one door between images and the networks: ``Segmenter.load(model)``, then call it.
+
+Nothing here knows ROS. The node, the evaluator and the benchmarks all come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from panoptic_ros.devices import (
+    PRECISIONS,
+    StageClock,
+    out_of_memory,
+    resolve_device,
+    resolve_precision,
+)
+from panoptic_ros.input_format import check_resolution, parse_resolution
+from panoptic_ros.model_zoo import ModelConfig, load_model
+from panoptic_ros.networks.base import FrameSize, PanopticNetwork, PredictionOptions
+from panoptic_ros.networks.folding import fold_batch_norm
+from panoptic_ros.networks.segments import EncodedSegments, encode_segments
+from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
+
+
+class Segmenter:
+    """A model on a device, ready to segment images.
+
+    Args:
+        config: Description of the model.
+        network: Its network with trained weights; taken over (cast, folded, moved).
+        device: ``auto`` (CUDA where there is one), ``cuda``, ``cuda:N`` or ``cpu``.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``. ``auto`` is bf16 on devices that
+            compute in it, else fp16 on CUDA and fp32 on CPUs.
+        resolution: (height, width) that the network sees; None for the model's own.
+
+    Attributes:
+        options: Thresholds; may be replaced at any time, from any thread.
+
+    Raises:
+        DeviceError: The device is not there or is out of memory.
+        ValueError: ``device``, ``precision`` or ``resolution`` is not one of the above.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        network: PanopticNetwork,
+        device: str = "auto",
+        precision: str = "auto",
+        resolution: tuple[int, int] | None = None,
+    ) -> None:
+        self.config = config
+        self.options: PredictionOptions = config.options
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self.resolution = check_resolution(resolution or config.input.resolution)
+        divisor = network.size_divisor
+        self._padded = tuple(-(-side // divisor) * divisor for side in self.resolution)
+        self._categories = {category.id: category for category in config.categories}
+        try:
+            self._network = fold_batch_norm(network.eval().requires_grad_(False)).to(
+                device=self.device,
+                dtype=PRECISIONS[self.precision],
+                memory_format=torch.channels_last,
+            )
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.device) from error
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        resolution: tuple[int, int] | str | None = None,
+    ) -> Segmenter:
+        """Load a model by name or folder; ``resolution`` may also be written ``512x1024``.
+
+        Raises:
+            ModelError: The model is missing, damaged or does not fit its network.
+            DeviceError: The device is not there or is out of memory.
+            ValueError: ``device``, ``precision`` or ``resolution`` cannot be understood.
+        """
+        if isinstance(resolution, str):
+            resolution = parse_resolution(resolution)
+        resolve_precision(precision, resolve_device(device))  # refuse before loading
+        config, network = load_model(model)
+        return cls(config, network, device, precision, resolution)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.config.name
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The model's class table."""
+        return self.config.categories
+
+    def warm_up(self, image_size: tuple[int, int] | None = None, batch: int = 1) -> None:
+        """Run once on a grey image so that the first real one is not slow.
+
+        Args:
+            image_size: (height, width) of the camera images to expect.
+            batch: Number of images per call to expect.
+        """
+        size = image_size or self.resolution
+        self([np.full((*size, 3), 128, np.uint8)] * batch)
+
+    def __call__(
+        self, images: np.ndarray | Sequence[np.ndarray]
+    ) -> PanopticPrediction | list[PanopticPrediction]:
+        """Segment one image or a list of them, which go through the network as one batch.
+
+        Args:
+            images: uint8, (H, W, 3), RGB; sizes in a list may differ. Views are fine: an RGB
+                view of a BGR image costs no copy.
+
+        Returns:
+            One prediction per image, at the size of that image; a list for a list.
+
+        Raises:
+            ValueError: An image has another type or shape.
+            DeviceError: The device is out of memory.
+        """
+        if isinstance(images, np.ndarray):
+            return self([images])[0]
+        if not images:
+            return []
+        try:
+            return self._segment(images)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise out_of_memory(self.device) from error
+
+    @torch.inference_mode()
+    def _segment(self, images: Sequence[np.ndarray]) -> list[PanopticPrediction]:
+        clock = StageClock(self.device)
+        uploaded = [_upload(image, self.device) for image in images]
+        clock.stop("upload")
+        batch, sizes = self.config.input.prepare(
+            uploaded, self.resolution, self._padded, PRECISIONS[self.precision]
+        )
+        clock.stop("preprocess")
+        raw = self._network(batch)
+        clock.stop("forward")
+        encoded = self._predict(raw, sizes)
+        clock.stop("predict")
+        downloaded = _download(encoded)
+        clock.stop("download")
+        timings = clock.seconds()
+        return [self._describe(*arrays, timings) for arrays in downloaded]
+
+    def _predict(self, raw: dict[str, Tensor], sizes: list[FrameSize]) -> list[EncodedSegments]:
+        options = self.options
+        return [
+            encode_segments(segments, self._network.thing_ids, options.stuff_area_limit)
+            for segments in self._network.predict(raw, sizes, options)
+        ]
+
+    def _describe(
+        self, labels: np.ndarray, table: np.ndarray, timings: dict[str, float]
+    ) -> PanopticPrediction:
+        rows = table[table[:, 1] > 0]
+        thing_labels = [
+            int(row[0]) for row in rows if self._categories[int(row[0]) // LABEL_DIVISOR].is_thing
+        ]
+        overflow = sum(label % LABEL_DIVISOR == 0 for label in thing_labels)
+        segments = [self._segment_from(row) for row in _join_equal_labels(rows)]
+        segments.sort(key=lambda s: (not s.is_thing, -s.score if s.is_thing else s.class_id))
+        return PanopticPrediction(labels, tuple(segments), self.categories, overflow, timings)
+
+    def _segment_from(self, row: np.ndarray) -> Segment:
+        label, area, x1, y1, x2, y2 = (int(value) for value in row[:6])
+        category = self._categories[label // LABEL_DIVISOR]
+        return Segment(
+            id=label,
+            class_id=category.id,
+            class_name=category.name,
+            is_thing=category.is_thing,
+            score=float(row[6]),
+            area=area,
+            bbox=(x1, y1, x2 - x1 + 1, y2 - y1 + 1),
+            center=(float(row[7]), float(row[8])),
+        )
+
+
+def _upload(image: np.ndarray, device: torch.device) -> Tensor:
+    """Bring a uint8 (H, W, 3) image to the device; returns it in RGB."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(
+            f"image is {image.dtype} with shape {image.shape}; expected uint8 (height, width, 3)"
+        )
+    if image.strides[2] < 0:  # an RGB view of BGR memory: turn the channels on the device
+        return _upload(image[..., ::-1], device).flip(-1)
+    if min(image.strides) < 0 or not image.flags.writeable:  # what torch cannot wrap
+        image = image.copy()
+    return torch.from_numpy(image).to(device)
+
+
+def _download(encoded: list[EncodedSegments]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Bring labels (as uint16) and tables to the host with one synchronisation."""
+    host = []
+    for tensors in encoded:
+        pinned = tensors.labels.is_cuda
+        copies = [torch.empty_like(t, device="cpu", pin_memory=pinned) for t in tensors]
+        for copy, tensor in zip(copies, tensors, strict=True):
+            copy.copy_(tensor, non_blocking=pinned)
+        host.append(copies)
+    if encoded[0].labels.is_cuda:
+        torch.cuda.synchronize(encoded[0].labels.device)
+    return [(labels.numpy().view(np.uint16), table.numpy()) for labels, table in host]
+
+
+def _join_equal_labels(rows: np.ndarray) -> np.ndarray:
+    """Join the rows of instances that share instance 0 of their class into one row each."""
+    labels, first, count = np.unique(rows[:, 0], return_index=True, return_counts=True)
+    joined = rows[first].copy()
+    for label, row in zip(labels[count > 1], joined[count > 1], strict=True):
+        same = rows[rows[:, 0] == label]
+        row[1] = same[:, 1].sum()
+        row[2:4] = same[:, 2:4].min(0)
+        row[4:7] = same[:, 4:7].max(0)
+        row[7:9] = np.average(same[:, 7:9], axis=0, weights=same[:, 1])
+        joined[labels == label] = row
+    return joined

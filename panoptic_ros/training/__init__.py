@@ -1,0 +1,1 @@
+"""Training: recipes, the mix of data, the optimisation, checkpoints."""

@@ -1,0 +1,273 @@
+"""``panoptic train``: a whole run, from the recipe to the trained model."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from panoptic_ros.model_zoo import ModelConfig, save_model
+from panoptic_ros.training.batches import (
+    Batch,
+    PartSampler,
+    load_batches,
+    seed_all,
+    training_mix,
+)
+from panoptic_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from panoptic_ros.training.distributed import Processes, process_group
+from panoptic_ros.training.fields import RecipeError, differences
+from panoptic_ros.training.memory import keep_freed_memory
+from panoptic_ros.training.progress import LOG_FILE, NoProgress, Progress
+from panoptic_ros.training.recipe import Recipe, Stage, load_recipe
+from panoptic_ros.training.stage_trainer import StageTrainer
+from panoptic_ros.training.start import model_config, start_network
+from panoptic_ros.training.validation import Evaluation, validation
+
+CHECKPOINT_FILE = "checkpoint.pt"
+BEST_FOLDER = "best"
+LAST_FOLDER = "last"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run has produced.
+
+    Attributes:
+        last: Model folder with the last weights.
+        best: Model folder with the best ones; None when nothing was evaluated.
+        scores: What the evaluation said of the best.
+    """
+
+    last: Path
+    best: Path | None
+    scores: Mapping[str, float]
+
+
+def train(
+    config: str | Path | Mapping[str, Any],
+    output: str | Path,
+    resume: bool = True,
+    device: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    evaluation: Evaluation | None = None,
+) -> TrainingResult:
+    """Train a model as a recipe says, from the last checkpoint in ``output`` if there is one.
+
+    ``output`` receives checkpoint.pt, recipe.yaml, log.jsonl, tensorboard/ and the model folders
+    best/ and last/. Under torchrun every process calls this alike.
+
+    Args:
+        config: Recipe file, or its content.
+        output: Folder of the run.
+        resume: Go on from the checkpoint; False starts anew and replaces it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        changes: Laid over the recipe's fields.
+        evaluation: Gives a network scores, of which ``pq`` counts; replaces the validation data
+            of the recipe.
+
+    Raises:
+        RecipeError: The recipe does not fit.
+        TrainingError: A loss is not finite; the checkpoint before it is intact.
+    """
+    recipe = load_recipe(config, changes)
+    keep_freed_memory()
+    with process_group(device) as processes:
+        return _Run(recipe, Path(output), processes, evaluation).train(resume)
+
+
+class _Run:
+    """A recipe on its way through its stages."""
+
+    def __init__(
+        self, recipe: Recipe, output: Path, processes: Processes, evaluation: Evaluation | None
+    ) -> None:
+        self._recipe, self._output, self._processes = recipe, output, processes
+        self._evaluation = evaluation
+        self._scores: dict[str, float] = {}  # of best/, in the stage at work
+        self._seconds = 0.0  # of work on the run, runs that this one resumes included
+
+    def train(self, resume: bool) -> TrainingResult:
+        """Train all stages that the checkpoint does not have behind it."""
+        self._output.mkdir(parents=True, exist_ok=True)
+        checkpoint = self._find_checkpoint() if resume else None
+        if self._processes.is_first:
+            text = yaml.safe_dump(_plain(self._recipe), sort_keys=False)
+            (self._output / "recipe.yaml").write_text(text, encoding="utf-8")
+            if checkpoint is None:
+                (self._output / LOG_FILE).unlink(missing_ok=True)
+        weights: Mapping[str, Tensor] | None = None
+        for number in range(checkpoint["stage"] if checkpoint else 0, len(self._recipe.stages)):
+            weights = self._train_stage(number, weights, checkpoint)
+            checkpoint = None
+        best = self._output / BEST_FOLDER if self._scores else None
+        return TrainingResult(self._output / LAST_FOLDER, best, self._scores)
+
+    def _train_stage(
+        self,
+        number: int,
+        weights: Mapping[str, Tensor] | None,
+        checkpoint: Mapping[str, Any] | None,
+    ) -> Mapping[str, Tensor]:
+        """Train one stage and return the weights that the next one starts from."""
+        stage, seed = self._recipe.stages[number], self._recipe.seed + number
+        config = model_config(stage)
+        evaluation = self._evaluation
+        if self._recipe.validation and not evaluation:
+            device = str(self._processes.device)
+            evaluation = validation(self._recipe.validation, config, device)
+        seed_all((seed, 0))
+        network = start_network(config, stage, weights)
+        trainer = StageTrainer(network, stage, config.input, self._processes, seed)
+        self._scores = {}
+        if checkpoint:
+            trainer.load_state_dict(checkpoint["trainer"])
+            self._scores, self._seconds = checkpoint["scores"], checkpoint["seconds"]
+        progress = self._progress(stage, trainer.step)
+        try:
+            for _ in self._steps(trainer, stage, config, seed, progress):
+                is_last = trainer.step == stage.iterations
+                if evaluation and (is_last or trainer.step % self._recipe.evaluate_every == 0):
+                    self._evaluate(trainer, config, evaluation, progress)
+                if is_last or trainer.step % self._recipe.checkpoint_every == 0:
+                    self._save_checkpoint(number, trainer)
+        finally:
+            progress.close()
+        if self._processes.is_first:
+            self._save_model(LAST_FOLDER, config, trainer, {})
+        return trainer.result.state_dict()
+
+    def _steps(
+        self,
+        trainer: StageTrainer,
+        stage: Stage,
+        config: ModelConfig,
+        seed: int,
+        progress: Progress,
+    ) -> Iterator[None]:
+        """Make the stage's steps from the trainer's on, and count the seconds they take."""
+        sampler = PartSampler(
+            range(trainer.step, stage.iterations),
+            stage.batch,
+            stage.accumulate,
+            self._processes.rank,
+            self._processes.world,
+        )
+        mix = training_mix(stage, config.categories, seed)
+        parts = _grouped(load_batches(mix, sampler, self._recipe.workers), stage.accumulate)
+        start = time.monotonic() - self._seconds
+        for batch in parts:
+            progress.step(trainer.step + 1, trainer.train_step(batch))
+            self._seconds = time.monotonic() - start
+            yield
+
+    def _progress(self, stage: Stage, done: int) -> Progress:
+        if not self._processes.is_first:
+            return NoProgress()
+        return Progress(self._output, stage.name, stage.iterations, done, self._recipe.log_every)
+
+    def _evaluate(
+        self,
+        trainer: StageTrainer,
+        config: ModelConfig,
+        evaluation: Evaluation,
+        progress: Progress,
+    ) -> None:
+        """Score the weights in the first process; keep them in best/ when their PQ is the best."""
+        if self._processes.is_first:
+            scores = dict(evaluation(copy.deepcopy(trainer.result).eval()))
+            progress.record(trainer.step, {f"validation/{k}": v for k, v in scores.items()})
+            logger.info("step %d: %s", trainer.step, scores)
+            if not self._scores or scores["pq"] > self._scores["pq"]:
+                self._scores = scores
+                self._save_model(BEST_FOLDER, config, trainer, scores)
+        self._processes.wait()
+
+    def _save_checkpoint(self, number: int, trainer: StageTrainer) -> None:
+        if self._processes.is_first:
+            state = {
+                "stage": number,
+                "trainer": trainer.state_dict(),
+                "scores": self._scores,
+                "seconds": self._seconds,
+                "recipe": json.dumps(_plain(self._recipe)),
+            }
+            save_checkpoint(self._output / CHECKPOINT_FILE, state)
+
+    def _find_checkpoint(self) -> dict[str, Any] | None:
+        """Return the checkpoint to resume from, if there is one; tell what the recipe changed.
+
+        Raises:
+            RecipeError: It belongs to another network, or to other stages.
+        """
+        path = self._output / CHECKPOINT_FILE
+        if not path.exists():
+            return None
+        try:
+            checkpoint = load_checkpoint(path)
+        except ValueError as error:
+            raise RecipeError(
+                f"{error}; delete it or turn resume off to start anew, or choose another folder"
+            ) from error
+        before, now = json.loads(checkpoint["recipe"]), _plain(self._recipe)
+        if _networks(before) != _networks(now):
+            raise RecipeError(
+                f"{path} belongs to a recipe with another network or other stages; choose "
+                "another output folder, or start anew with resume off"
+            )
+        if changed := sorted(differences(before, now)):
+            logger.warning("resuming with changed settings: %s", ", ".join(changed))
+        return checkpoint
+
+    def _save_model(
+        self,
+        folder: str,
+        config: ModelConfig,
+        trainer: StageTrainer,
+        scores: Mapping[str, float],
+    ) -> None:
+        facts = {
+            "steps": trainer.step,
+            "hours": round(self._seconds / 3600, 2),
+            "hardware": _hardware(self._processes),
+            **({"validation": {k: round(v, 4) for k, v in scores.items()}} if scores else {}),
+        }
+        card = {**config.card, "training": facts}
+        save_model(self._output / folder, replace(config, card=card), trainer.result)
+
+
+def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield the parts of each step."""
+    iterator = iter(batches)
+    while parts := list(islice(iterator, size)):
+        yield parts
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as what JSON and YAML can hold."""
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def _networks(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [stage["model"]["network"] for stage in recipe["stages"]]
+
+
+def _hardware(processes: Processes) -> str:
+    if processes.device.type == "cuda":
+        name = torch.cuda.get_device_name(processes.device)
+    else:
+        name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{processes.world} x {name}"

@@ -1,0 +1,40 @@
+"""Fixtures that several folders of tests use."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# All DDS traffic of tests stays on this machine.
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Folder of a small FPSNet with random weights: fast, and as real as any other model."""
+    import torch
+
+    from panoptic_ros.model_zoo import parse_config, save_model
+
+    torch.manual_seed(0)
+    config = parse_config(
+        {
+            "name": "tiny",
+            "network": {
+                "name": "fpsnet",
+                "backbone": "resnet18_half",
+                "fpn_channels": 16,
+                "head_channels": 16,
+                "head_depth": 1,
+                "feature_channels": 16,
+                "panoptic_channels": 16,
+                "panoptic_depth": 1,
+                "num_attention": 8,
+            },
+            "categories": "camvid",
+            "input": {"resolution": [96, 128]},
+            "prediction": {"score_threshold": 0.0},
+        }
+    )
+    return save_model(tmp_path_factory.mktemp("models") / "tiny", config, config.build())

@@ -1,0 +1,22 @@
+"""Written streets come back as a data set, whatever their number."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from panoptic_ros.data.coco_panoptic import CocoPanoptic, read_ids
+from panoptic_ros.data.synthetic import StreetScene
+from panoptic_ros.data.write_streets import write_streets
+
+
+def test_written_streets_are_those_of_the_generator(tmp_path):
+    annotations = write_streets(tmp_path, 2, (96, 128), seed=3, progress=False)
+    data = CocoPanoptic(annotations, tmp_path / "images")
+    assert len(data) == 2
+    image, target = data[1]
+    rendered, ids, segments = StreetScene(3_000_001, (96, 128)).frame(1)
+    np.testing.assert_array_equal(read_ids(tmp_path / "panoptic" / "000001.png"), ids)
+    assert len(target.class_ids) == len(segments)
+    difference = image.permute(1, 2, 0).numpy().astype(int) - rendered
+    assert np.abs(difference).mean() < 8  # JPEG
+    assert [c.id for c in data.categories] == list(range(1, 12))

@@ -1,0 +1,35 @@
+"""Fixtures for tests that talk over DDS."""
+
+from __future__ import annotations
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+
+@pytest.fixture
+def peer():
+    """The other side of the node under test."""
+    from test.ros.peers import Peer
+
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def start_node(tmp_path):
+    """Start nodes in processes of their own; all are ended after the test."""
+    from test.ros.peers import NodeProcess
+
+    started = []
+
+    def start(**arguments):
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        started.append(NodeProcess(folder, **arguments))
+        return started[-1]
+
+    yield start
+    for node in started:
+        node.stop()

@@ -1,0 +1,120 @@
+"""A batch of frames in this process: one call for all cameras; a bad image spoils no other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import rclpy
+
+from panoptic_ros.ros.frame_statistics import CameraStatistics
+from panoptic_ros.ros.parameters import Parameters
+from panoptic_ros.ros.pipeline import Camera, Pipeline
+from panoptic_ros.ros.worker import Frame
+from test.ros.blobs import BlobSegmenter
+from test.ros.peers import image_message, picture, stamp_of
+
+
+class Outputs:
+    """Stands for CameraOutputs: remembers what is published."""
+
+    def __init__(self):
+        self.published = []
+        self.listeners = 1
+
+    def wanted(self):
+        return self.listeners > 0
+
+    def publish(self, header, image, prediction, model, inference_time, overlay_opacity):
+        self.published.append((header, prediction))
+
+
+class Fussy(BlobSegmenter):
+    """Fails on every batch that holds an image of one width."""
+
+    def __call__(self, images):
+        self.batches.append(len(images))
+        if any(image.shape[1] == 99 for image in images):
+            raise RuntimeError("no memory for an image of 99 columns")
+        return [self._segment(image) for image in images]
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+class Bench:
+    def __init__(self):
+        self.parameters = Parameters(cameras=("left", "right"))
+        self.segmenter = Fussy("fussy")
+        self.cameras = {n: Camera(Outputs(), CameraStatistics()) for n in ("left", "right")}
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        self.node = rclpy.create_node("bench", context=context)
+        self.pipeline = Pipeline(
+            self.node, self.cameras, lambda: self.parameters, lambda: self.segmenter
+        )
+
+    def process(self, **images):
+        now = time.monotonic()
+        self.pipeline.process([Frame(name, message, now) for name, message in images.items()])
+
+    def counts(self, camera):
+        return {k: v for k, v in self.cameras[camera].statistics.counts().items() if v}
+
+
+def test_one_call_for_all_cameras(bench):
+    bench.process(
+        left=image_message(picture(), stamp=1.0), right=image_message(picture(30, 40), stamp=2.0)
+    )
+    assert bench.segmenter.batches == [2]
+    for name, stamp, shape in (("left", 1.0, (48, 64)), ("right", 2.0, (30, 40))):
+        ((header, prediction),) = bench.cameras[name].outputs.published
+        assert header.stamp.sec == stamp and prediction.labels.shape == shape
+        assert bench.counts(name) == {"published": 1}
+    assert set(bench.pipeline.stages.latest()) == {
+        "wait",
+        "convert",
+        "segment",
+        "publish",
+        "total",
+    }
+
+
+def test_an_image_that_is_refused_does_not_hold_the_others_up(bench):
+    bench.process(left=image_message(picture(), encoding="32FC1"), right=image_message(picture()))
+    assert bench.counts("left") == {"refused": 1}
+    assert "32FC1" in bench.cameras["left"].statistics.refusal
+    assert bench.counts("right") == {"published": 1}
+
+
+def test_an_image_that_cannot_be_segmented_does_not_hold_the_others_up(bench):
+    bench.process(left=image_message(picture(48, 99)), right=image_message(picture()))
+    assert bench.segmenter.batches == [2, 1, 1]
+    assert bench.counts("left") == {"failed": 1}
+    assert bench.counts("right") == {"published": 1}
+    assert bench.pipeline.failure == "no memory for an image of 99 columns"
+    bench.process(left=image_message(picture(48, 99)))
+    assert bench.pipeline.failure == "no memory for an image of 99 columns"
+    bench.process(left=image_message(picture()))
+    assert bench.pipeline.failure == ""
+    assert bench.counts("left") == {"failed": 2, "published": 1}
+
+
+def test_only_cameras_with_listeners_are_segmented(bench):
+    bench.cameras["left"].outputs.listeners = 0
+    bench.process(left=image_message(picture()), right=image_message(picture()))
+    assert bench.segmenter.batches == [1]
+    assert bench.counts("left") == {"unheard": 1}
+    bench.parameters = replace(bench.parameters, lazy=False)
+    bench.process(left=image_message(picture()))
+    assert bench.counts("left") == {"unheard": 1, "published": 1}
+
+
+def test_age_is_measured_from_the_stamp(bench):
+    message = image_message(picture(), stamp=time.time() - 3)
+    bench.process(left=message)
+    (age,) = bench.cameras["left"].statistics.ages()
+    assert age == pytest.approx(time.time() - stamp_of(message), abs=0.5)

@@ -1,0 +1,295 @@
+"""Builds the package as colcon and as pip do, and uses both halves of what they install."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import panoptic_ros
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE_FILES = ("CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py")
+SOURCE_FOLDERS = ("cmake", "config", "launch", "models", "msg", "panoptic_ros", "scripts")
+MESSAGES = sorted(path.stem for path in (ROOT / "msg").glob("*.msg"))
+LIMIT = 280  # seconds for one command on a busy machine
+
+# Serialising needs the type support libraries, so it shows that they are found.
+PROBE = """
+import json, re
+import panoptic_ros.msg, panoptic_ros.networks, panoptic_ros.segmenter
+from panoptic_ros.resources import share_directory
+from rclpy.serialization import deserialize_message, serialize_message
+message = panoptic_ros.msg.PanopticInstanceArray(
+    model="tiny", instances=[panoptic_ros.msg.PanopticInstance(id=257)])
+data = serialize_message(message)
+assert deserialize_message(data, panoptic_ros.msg.PanopticInstanceArray) == message
+libraries = re.findall(r"\\S*libpanoptic_ros__\\S*", open("/proc/self/maps").read())
+print(json.dumps({
+    "messages": [name for name in dir(panoptic_ros.msg) if name.startswith("Panoptic")],
+    "files": [panoptic_ros.msg.__file__, panoptic_ros.segmenter.__file__, *set(libraries)],
+    "share": str(share_directory()),
+}))
+"""
+
+CONSUMER_CMAKE = """
+cmake_minimum_required(VERSION 3.16)
+project(consumer)
+find_package(panoptic_ros REQUIRED)
+add_executable(consumer main.cpp)
+target_link_libraries(consumer ${panoptic_ros_TARGETS})
+"""
+CONSUMER_CPP = """
+#include <iostream>
+#include <panoptic_ros/msg/panoptic_category_array.hpp>
+#include <panoptic_ros/msg/panoptic_instance_array.hpp>
+#include <rosidl_typesupport_cpp/message_type_support.hpp>
+
+int main() {
+  using panoptic_ros::msg::PanopticInstanceArray;
+  PanopticInstanceArray array;
+  array.instances.emplace_back().id = 257;
+  panoptic_ros::msg::PanopticCategoryArray categories;
+  const auto * type =
+    rosidl_typesupport_cpp::get_message_type_support_handle<PanopticInstanceArray>();
+  std::cout << array.instances.at(0).id << " " << (type != nullptr) << std::endl;
+}
+"""
+
+
+class Installation(NamedTuple):
+    """Where a build was installed from and to, and the environment in which it is used."""
+
+    sources: Path
+    prefix: Path
+    environment: dict[str, str]
+
+
+def find_program(name: str) -> str | None:
+    """Find a program, first beside this interpreter."""
+    beside = str(Path(sys.executable).parent)
+    return shutil.which(name, path=os.pathsep.join([beside, os.environ["PATH"]]))
+
+
+def missing_tools() -> str:
+    """Name what a build of the messages lacks here."""
+    programs = [name for name in ("cmake", "colcon", "c++") if not find_program(name)]
+    modules = [name for name in ("ament_package",) if not importlib.util.find_spec(name)]
+    return ", ".join(programs + modules)
+
+
+pytestmark = pytest.mark.timeout(900)  # compilers on a busy machine
+needs_tools = pytest.mark.skipif(bool(missing_tools()), reason=f"without {missing_tools()}")
+
+
+def build_environment() -> dict[str, str]:
+    """Return an environment in which the build tools find ROS, sourced or in this prefix."""
+    beside = str(Path(sys.executable).parent)
+    return prepended(
+        os.environ, PATH=beside, AMENT_PREFIX_PATH=sys.prefix, CMAKE_PREFIX_PATH=sys.prefix
+    )
+
+
+def prepended(environment: dict[str, str] | os._Environ, **entries: str) -> dict[str, str]:
+    """Return an environment with entries put in front of lists of paths."""
+    lists = {
+        name: os.pathsep.join(filter(None, [entry, environment.get(name)]))
+        for name, entry in entries.items()
+    }
+    return {**environment, **lists}
+
+
+def run(*command: str | Path, **options) -> str:
+    """Run a command and return its output; a failure shows it all."""
+    result = subprocess.run(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+        **options,
+    )
+    assert result.returncode == 0, f"{command} failed:\n{result.stdout}"
+    return result.stdout
+
+
+def site_packages(prefix: Path) -> Path:
+    """Return the folder of Python packages below a prefix."""
+    return prefix / os.path.relpath(sysconfig.get_path("purelib"), sysconfig.get_path("data"))
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Path:
+    """Copy what a build may read: nothing else can slip in, nothing is left in the repository."""
+    copy = tmp_path_factory.mktemp("panoptic_ros")
+    for name in SOURCE_FILES:
+        shutil.copy(ROOT / name, copy / name)
+    for name in SOURCE_FOLDERS:
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def colcon_build(sources, tmp_path_factory) -> Installation:
+    """Build and install with colcon, as in a workspace on a robot."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    prefix = workspace / "install"
+    environment = build_environment()
+    run(
+        *(find_program("colcon"), "--log-base", workspace / "log", "build", "--merge-install"),
+        *("--base-paths", sources, "--install-base", prefix),
+        *("--build-base", workspace / "build", "--event-handlers", "console_direct+"),
+        *("--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={sys.executable}"),
+        f"-DCMAKE_PROJECT_INCLUDE={sources}/cmake/ros_wheels.cmake",
+        cwd=workspace,
+        env=environment,
+    )
+    return installation(sources, prefix, environment)
+
+
+@pytest.fixture(scope="module")
+def pip_build(sources, tmp_path_factory) -> Installation:
+    """Build a wheel and install it into a prefix of its own."""
+    folder = tmp_path_factory.mktemp("pip")
+    prefix = folder / "prefix"
+    environment = build_environment()
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(
+        *(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, sources),
+        env=environment,
+    )
+    (wheel,) = folder.glob("*.whl")
+    run(*pip, "install", "--no-deps", "--ignore-installed", "--prefix", prefix, wheel)
+    return installation(sources, prefix, environment)
+
+
+def installation(sources: Path, prefix: Path, environment: dict[str, str]) -> Installation:
+    """Return an installation with the environment that its setup files would make."""
+    used = prepended(
+        environment,
+        AMENT_PREFIX_PATH=str(prefix),
+        CMAKE_PREFIX_PATH=str(prefix),
+        PATH=str(prefix / "bin"),
+        PYTHONPATH=str(site_packages(prefix)),
+        LD_LIBRARY_PATH=str(prefix / "lib"),
+    )
+    return Installation(sources, prefix, used)
+
+
+def check_installation(build: Installation) -> None:
+    """Check that both halves come from the installation, and what lies in its share folder."""
+    output = run(sys.executable, "-c", PROBE, env=build.environment, cwd=build.prefix)
+    found = json.loads(output.splitlines()[-1])
+    assert sorted(found["messages"]) == MESSAGES
+    assert len(found["files"]) > 2
+    for file in found["files"]:
+        assert Path(file).is_relative_to(build.prefix), file
+    share = build.prefix / "share" / "panoptic_ros"
+    assert found["share"] == str(share)
+    for folder in ("config", "launch", "models"):
+        assert files(share / folder) == files(build.sources / folder)
+    index = build.prefix / "share" / "ament_index" / "resource_index"
+    assert (index / "packages" / "panoptic_ros").is_file()
+    listed = (index / "rosidl_interfaces" / "panoptic_ros").read_text().split()
+    assert {f"msg/{name}.msg" for name in MESSAGES} <= set(listed)
+    check_node(build)
+
+
+def files(folder: Path) -> set[Path]:
+    """List the files below a folder."""
+    found = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()}
+    return {p for p in found if "__pycache__" not in p.parts}
+
+
+def check_node(build: Installation) -> None:
+    """Check that the installed node starts: it refuses a parameter and says so."""
+    node = build.prefix / "lib" / "panoptic_ros" / "panoptic_node"
+    result = subprocess.run(
+        [node, "--ros-args", "-p", "precision:=seven"],
+        env=build.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert result.returncode == 1, result.stderr
+    assert "cannot start" in result.stderr
+    assert "seven" in result.stderr
+
+
+@needs_tools
+def test_colcon(colcon_build):
+    check_installation(colcon_build)
+    version = run(
+        colcon_build.prefix / "bin" / "panoptic", "--version", env=colcon_build.environment
+    )
+    assert version.split()[-1] == panoptic_ros.__version__
+
+
+@needs_tools
+def test_pip(pip_build):
+    check_installation(pip_build)
+    for name in ("panoptic", "panoptic_node"):
+        assert os.access(pip_build.prefix / "bin" / name, os.X_OK)
+
+
+@needs_tools
+def test_messages_are_found_from_cpp(colcon_build, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(CONSUMER_CMAKE)
+    (tmp_path / "main.cpp").write_text(CONSUMER_CPP)
+    wheels = f"-DCMAKE_PROJECT_INCLUDE={ROOT}/cmake/ros_wheels.cmake"
+    cmake, environment = find_program("cmake"), colcon_build.environment
+    run(cmake, "-S", tmp_path, "-B", tmp_path / "build", wheels, env=environment)
+    run(cmake, "--build", tmp_path / "build", env=environment)
+    assert run(tmp_path / "build" / "consumer", env=environment).split() == ["257", "1"]
+
+
+def test_pip_without_ros(sources, tmp_path):
+    """Without a compiler the half that needs no ROS is built, and the build says so."""
+    source = tmp_path / "source"
+    shutil.copytree(sources, source)
+    output = run(
+        *(sys.executable, "-m", "pip", "--verbose", "wheel", "--no-deps", "--no-build-isolation"),
+        *("--wheel-dir", tmp_path, source),
+        env={**os.environ, "PATH": "/nowhere"},
+    )
+    assert "WITHOUT the ROS 2 node and messages (" in output
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    prefix = tmp_path / "prefix"
+    run(
+        *(sys.executable, "-m", "pip", "install", "--no-deps", "--ignore-installed"),
+        *("--prefix", prefix, wheel),
+    )
+    package = site_packages(prefix) / "panoptic_ros"
+    assert not list(package.rglob("*.so"))
+    code = (
+        "import panoptic_ros.segmenter, panoptic_ros.model_zoo, panoptic_ros.resources as r; "
+        "print(panoptic_ros.segmenter.__file__, r.share_directory())"
+    )
+    environment = prepended(os.environ, PYTHONPATH=str(site_packages(prefix)))
+    loaded, share = run(sys.executable, "-c", code, env=environment, cwd=tmp_path).split()
+    assert loaded == str(package / "segmenter.py")
+    assert share == str(prefix / "share" / "panoptic_ros")
+    for folder in ("config", "models", "msg"):
+        assert files(Path(share) / folder) == files(sources / folder)
+
+
+def test_versions_agree():
+    manifest = ElementTree.parse(ROOT / "package.xml").getroot()
+    assert manifest.findtext("version") == panoptic_ros.__version__
+    assert manifest.findtext("export/build_type") == "ament_cmake"
+
+
+def test_all_messages_are_built():
+    listed = (ROOT / "CMakeLists.txt").read_text()
+    assert [name for name in MESSAGES if f"msg/{name}.msg" not in listed] == []
