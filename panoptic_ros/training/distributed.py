@@ -15,6 +15,7 @@ from panoptic_ros.devices import resolve_device
 
 # The others wait while the first one evaluates.
 _TIMEOUT = timedelta(hours=6)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ def process_group(device: str) -> Iterator[Processes]:
         resolved = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(resolved)
     backend = "nccl" if resolved.type == "cuda" else "gloo"
+    if backend == "gloo" and os.environ.get("MASTER_ADDR") in _LOOPBACK:
+        # Gloo would take the interface of the host name, where a firewall may drop everything.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(backend, timeout=_TIMEOUT)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), resolved)
