@@ -39,7 +39,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         metrics: See PanopticQuality.result, with ``images`` and, for a model, ``seconds``: the
-            mean time of each stage of an image.
+            mean time of each stage of an image, and of the ``metric`` itself.
         per_image: Name and PQ of every image, in order.
     """
 
@@ -94,9 +94,10 @@ def evaluate(
     start = time.monotonic()
     for item in tqdm(truth, total=total, desc="evaluate", unit="image", disable=not progress):
         prediction = segmenter(item.image)
+        segmented = time.perf_counter()
         pq = quality.add(item.id_map, item.segments, *as_segment_table(prediction))
+        stages.append({**prediction.timings, "metric": time.perf_counter() - segmented})
         per_image.append((item.name, pq))
-        stages.append(prediction.timings)
         if seen:
             seen(item, prediction, pq)
     if not per_image:
@@ -175,4 +176,8 @@ def format_table(metrics: dict[str, Any]) -> str:
         values = "".join(f"{100 * row[k]:7.1f}" for k in ("pq", "sq", "rq", "iou"))
         counts = "".join(f"{row[k]:7}" for k in ("tp", "fp", "fn"))
         lines.append(f"{row['name'][:23]:24}{values}{counts}")
+    if seconds := metrics.get("seconds"):
+        stages = ", ".join(f"{name} {1e3 * value:.1f}" for name, value in seconds.items())
+        total = 1e3 * sum(value for name, value in seconds.items() if name != "metric")
+        lines += ["", f"image to labels, mean: {total:.1f} ms (of each stage: {stages})"]
     return "\n".join(lines)
