@@ -143,11 +143,12 @@ def train(
     config: Annotated[Path, typer.Option(help="Recipe, for example of config/training.")],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the model.")],
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N or cpu.")] = "auto",
 ) -> None:
     """Train a model; run it under torchrun for several GPUs."""
     from panoptic_ros.training.trainer import train as run_training
 
-    run_training(config, output, resume=resume)
+    run_training(config, output, resume=resume, device=device)
 
 
 @app.command()
