@@ -143,7 +143,7 @@ def train(
     config: Annotated[Path, typer.Option(help="Recipe, for example of config/training.")],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the model.")],
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N or cpu.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train a model; run it under torchrun for several GPUs."""
     from panoptic_ros.training.trainer import train as run_training
