@@ -19,6 +19,8 @@ from panoptic_ros.devices import (
     resolve_device,
     resolve_precision,
 )
+from panoptic_ros.engines import make_engine, resolve_engine
+from panoptic_ros.engines.base import Source
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.base import FrameSize, PanopticNetwork, PredictionOptions
@@ -37,13 +39,17 @@ class Segmenter:
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``. ``auto`` is bf16 on devices that
             compute in it, else fp16 on CUDA and fp32 on CPUs.
         resolution: (height, width) that the network sees; None for the model's own.
+        engine: What computes the network: ``auto`` for the fastest that is installed, or a key
+            of ``engines.ENGINES``. It is compiled here, which takes up to minutes the first time.
 
     Attributes:
+        engine: Name of the engine in use.
         options: Thresholds; may be replaced at any time, from any thread.
 
     Raises:
         DeviceError: The device is not there or is out of memory.
-        ValueError: ``device``, ``precision`` or ``resolution`` is not one of the above.
+        EngineError: The engine is not installed, not for the device, or cannot take the network.
+        ValueError: ``device``, ``precision``, ``resolution`` or ``engine`` is none of the above.
     """
 
     def __init__(
@@ -53,11 +59,12 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
         resolution: tuple[int, int] | None = None,
+        engine: str = "auto",
     ) -> None:
         self.config = config
         self.options: PredictionOptions = config.options
         self.device = resolve_device(device)
-        self.precision = resolve_precision(precision, self.device)
+        self.precision = resolve_precision(precision, self.device, engine)
         self.resolution = check_resolution(resolution or config.input.resolution)
         divisor = network.size_divisor
         self._padded = tuple(-(-side // divisor) * divisor for side in self.resolution)
@@ -68,6 +75,10 @@ class Segmenter:
                 dtype=PRECISIONS[self.precision],
                 memory_format=torch.channels_last,
             )
+            source = Source(
+                self._network, self.device, self.precision, self._padded, config.settings
+            )
+            self._engine = make_engine(engine, source)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.device) from error
 
@@ -78,19 +89,22 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
         resolution: tuple[int, int] | str | None = None,
+        engine: str = "auto",
     ) -> Segmenter:
         """Load a model by name or folder; ``resolution`` may also be written ``512x1024``.
 
         Raises:
             ModelError: The model is missing, damaged or does not fit its network.
             DeviceError: The device is not there or is out of memory.
-            ValueError: ``device``, ``precision`` or ``resolution`` cannot be understood.
+            EngineError: The engine is not installed, or fails.
+            ValueError: Another argument cannot be understood.
         """
         if isinstance(resolution, str):
             resolution = parse_resolution(resolution)
-        resolve_precision(precision, resolve_device(device))  # refuse before loading
+        where = resolve_device(device)  # refuse before loading
+        resolve_engine(engine, where, resolve_precision(precision, where, engine))
         config, network = load_model(model)
-        return cls(config, network, device, precision, resolution)
+        return cls(config, network, device, precision, resolution, engine)
 
     @property
     def name(self) -> str:
@@ -102,24 +116,38 @@ class Segmenter:
         """The model's class table."""
         return self.config.categories
 
+    def fit(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) to which the network's input shrinks an image."""
+        return self.config.input.fit(image_size, self.resolution)
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine in use."""
+        return self._engine.name
+
     def warm_up(self, image_size: tuple[int, int] | None = None, batch: int = 1) -> None:
-        """Run once on a grey image so that the first real one is not slow.
+        """Compile for a size of batch and run once, so that the first real one is not slow.
 
         Args:
             image_size: (height, width) of the camera images to expect.
             batch: Number of images per call to expect.
         """
         size = image_size or self.resolution
+        self._engine.compile(batch)
         self([np.full((*size, 3), 128, np.uint8)] * batch)
 
     def __call__(
-        self, images: np.ndarray | Sequence[np.ndarray]
+        self,
+        images: np.ndarray | Sequence[np.ndarray],
+        output_sizes: Sequence[tuple[int, int]] | None = None,
     ) -> PanopticPrediction | list[PanopticPrediction]:
         """Segment one image or a list of them, which go through the network as one batch.
 
         Args:
             images: uint8, (H, W, 3), RGB; sizes in a list may differ. Views are fine: an RGB
                 view of a BGR image costs no copy.
+            output_sizes: (height, width) of the predictions for a list of images that come
+                smaller than their camera took them; by default the size of each image.
 
         Returns:
             One prediction per image, at the size of that image; a list for a list.
@@ -133,21 +161,26 @@ class Segmenter:
         if not images:
             return []
         try:
-            return self._segment(images)
+            return self._segment(images, output_sizes or [image.shape[:2] for image in images])
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise out_of_memory(self.device) from error
 
     @torch.inference_mode()
-    def _segment(self, images: Sequence[np.ndarray]) -> list[PanopticPrediction]:
+    def _segment(
+        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+    ) -> list[PanopticPrediction]:
         clock = StageClock(self.device)
         uploaded = [_upload(image, self.device) for image in images]
         clock.stop("upload")
         batch, sizes = self.config.input.prepare(
-            uploaded, self.resolution, self._padded, PRECISIONS[self.precision]
+            uploaded, self.resolution, self._padded, self._engine.dtype
         )
+        sizes = [
+            FrameSize(size.valid, output) for size, output in zip(sizes, output_sizes, strict=True)
+        ]
         clock.stop("preprocess")
-        raw = self._network(batch)
+        raw = self._engine(batch)
         clock.stop("forward")
         encoded = self._predict(raw, sizes)
         clock.stop("predict")

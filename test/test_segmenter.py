@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -59,6 +60,17 @@ def test_a_list_gives_what_its_images_give_alone(segmenter):
         assert_consistent(prediction, image.shape[:2])
         assert np.mean(alone.labels == prediction.labels) > 0.999
     assert segmenter([]) == []
+
+
+def test_a_smaller_image_gives_labels_of_the_size_that_is_asked_for(segmenter):
+    image = cv2.GaussianBlur(photo(2, (192, 256)), (0, 0), 3)  # else half of it has other details
+    whole = segmenter(image)
+    (prediction,) = segmenter([cv2.resize(image, (128, 96))], [(192, 256)])
+    assert_consistent(prediction, (192, 256))
+    assert np.mean(prediction.labels == whole.labels) > 0.95
+    assert segmenter.fit((192, 256)) == (96, 128)
+    with pytest.raises(ValueError):
+        segmenter([image, image], [(192, 256)])
 
 
 def test_views_give_what_copies_give(segmenter):
