@@ -29,8 +29,13 @@ class SegmenterLike(Protocol):
     precision: str
     options: PredictionOptions
 
-    def __call__(self, images: Sequence[np.ndarray]) -> Sequence[PanopticPrediction]:
-        """Segment RGB images."""
+    def __call__(
+        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+    ) -> Sequence[PanopticPrediction]:
+        """Segment RGB images to labels of the given (height, width)."""
+
+    def fit(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) to which the network's input shrinks an image."""
 
 
 Load = Callable[[Parameters], SegmenterLike]
