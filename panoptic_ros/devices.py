@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -38,20 +41,44 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Turn ``auto`` into the fastest safe precision of the device.
+def resolve_precision(precision: str, device: torch.device, engine: str = "auto") -> str:
+    """Turn ``auto`` into the fastest safe precision of the device with the engine.
 
     Raises:
-        ValueError: Not auto, fp32, fp16 or bf16.
+        ValueError: Not auto, fp32, fp16 or bf16; or the engine does not compute in it.
     """
-    if precision in PRECISIONS:
-        return precision
-    if precision != "auto":
+    if precision not in ("auto", *PRECISIONS):
         raise ValueError(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}")
+    if engine == "onnxruntime" and device.type == "cpu":
+        if precision not in ("auto", "fp32"):
+            raise ValueError(
+                f"engine onnxruntime computes in fp32 on CPUs, not in {precision}; use precision "
+                "auto or fp32, or another engine"
+            )
+        return "fp32"
+    if precision != "auto":
+        return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "bf16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "fp32"
+
+
+def device_name(device: torch.device) -> str:
+    """Return the model of a device, and of a CPU the instructions that it knows."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)}"
+    return f"{platform.machine()} {' '.join(_cpu_facts())}"
+
+
+@cache
+def _cpu_facts() -> list[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return [platform.processor()]
+    wanted = ("model name", "CPU part", "flags", "Features")
+    return sorted({line for line in lines if line.startswith(wanted)})
 
 
 def out_of_memory(device: torch.device) -> DeviceError:

@@ -1,0 +1,1 @@
+"""Networks in the formats of other inference engines. The engines here build on them, too."""
