@@ -109,7 +109,7 @@ def measure(
     network: PanopticNetwork, config: ModelConfig, samples: Sequence[Sample]
 ) -> dict[str, Any]:
     """Return the metrics of a network on the samples, through the segmenter."""
-    segmenter = Segmenter(config, copy.deepcopy(network), precision="fp32")
+    segmenter = Segmenter(config, copy.deepcopy(network), precision="fp32", engine="eager")
     return evaluate(segmenter, dataset_truth(samples), config.categories, progress=False).metrics
 
 

@@ -32,6 +32,7 @@ PARAMETERS = {
     "resolution": str,
     "device": str,
     "precision": str,
+    "engine": str,
     "image_transport": str,
     "autostart": bool,
     "use_sim_time": bool,
@@ -52,6 +53,12 @@ ARGUMENTS = [
         default_value="",
         choices=["", "auto", "fp32", "fp16", "bf16"],
         description="Number format of the network.",
+    ),
+    DeclareLaunchArgument(
+        "engine",
+        default_value="",
+        choices=["", "auto", "eager", "compiled", "onnxruntime", "openvino", "tensorrt"],
+        description="What computes the network.",
     ),
     DeclareLaunchArgument(
         "image", default_value="image", description="Topic of the camera images."

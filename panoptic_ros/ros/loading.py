@@ -27,6 +27,7 @@ class SegmenterLike(Protocol):
     resolution: tuple[int, int]
     device: Any
     precision: str
+    engine: str
     options: PredictionOptions
 
     def __call__(
@@ -46,7 +47,7 @@ def load_segmenter(parameters: Parameters) -> SegmenterLike:
     """Load the model that the parameters name and run it once for every size of batch.
 
     Raises:
-        ModelError, DeviceError, ValueError: See ``Segmenter.load``.
+        ModelError, DeviceError, EngineError, ValueError: See ``Segmenter.load``.
     """
     from panoptic_ros.segmenter import Segmenter
 
@@ -55,6 +56,7 @@ def load_segmenter(parameters: Parameters) -> SegmenterLike:
         device=parameters.device,
         precision=parameters.precision,
         resolution=parameters.resolution or None,
+        engine=parameters.engine,
     )
     for batch in range(1, len(parameters.cameras) + 1):
         segmenter.warm_up(batch=batch)
@@ -65,14 +67,17 @@ def check_loadable(parameters: Parameters) -> None:
     """Make the checks of a model that take no time: it is there, described well, and fits here.
 
     Raises:
-        ModelError, DeviceError, ValueError: It is not.
+        ModelError, DeviceError, EngineError, ValueError: It is not.
     """
     from panoptic_ros import model_zoo
     from panoptic_ros.devices import resolve_device, resolve_precision
+    from panoptic_ros.engines import resolve_engine
     from panoptic_ros.input_format import parse_resolution
 
     parse_resolution(parameters.resolution)
-    resolve_precision(parameters.precision, resolve_device(parameters.device))
+    device = resolve_device(parameters.device)
+    precision = resolve_precision(parameters.precision, device, parameters.engine)
+    resolve_engine(parameters.engine, device, precision)
     folder = model_zoo.find_model(parameters.model)
     config = model_zoo.load_config(folder / model_zoo.MODEL_FILE)
     weights = folder / model_zoo.WEIGHTS_FILE

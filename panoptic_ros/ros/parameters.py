@@ -78,6 +78,13 @@ class Parameters:
         Applies.RELOAD,
         words=("auto", "fp32", "fp16", "bf16"),
     )
+    engine: str = _parameter(
+        "auto",
+        "What computes the network; auto is the fastest of the device that is installed. "
+        "Compiling takes up to minutes the first time and is kept on disk.",
+        Applies.RELOAD,
+        words=("auto", "eager", "compiled", "onnxruntime", "openvino", "tensorrt"),
+    )
     score_threshold: float = _parameter(
         -1.0,
         "Instances below this score are dropped; -1 is the model's own.",

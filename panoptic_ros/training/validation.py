@@ -26,7 +26,7 @@ def validation(source: DataSource, config: ModelConfig, device: str) -> Evaluati
     data = open_data(source, config.categories)
 
     def score(network: PanopticNetwork) -> dict[str, float]:
-        segmenter = Segmenter(config, network, device)
+        segmenter = Segmenter(config, network, device, engine="eager")
         truth = dataset_truth(data)
         metrics = evaluate(segmenter, truth, config.categories, len(data), progress=False).metrics
         return {
