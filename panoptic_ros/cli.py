@@ -165,6 +165,46 @@ def streets(
     typer.echo(f"wrote {write_streets(output, number, parse_resolution(size), seed)}")
 
 
+@app.command()
+def benchmark(
+    model: Annotated[str, typer.Option(help="Models or configurations, with commas.")],
+    resolution: Annotated[str, typer.Option(help="HEIGHTxWIDTH, several with commas.")] = "",
+    batch: Annotated[str, typer.Option(help="Images per call, with commas.")] = "1",
+    engine: Annotated[str, typer.Option(help="Engines, with commas.")] = "auto",
+    precision: Precision = "auto",
+    device: Device = "auto",
+    instances: Annotated[
+        str, typer.Option(help="Scenes with so many instances, with commas: 0,50,200.")
+    ] = "",
+    cameras: Annotated[str, typer.Option(help="Numbers of cameras, with commas: 1,4.")] = "",
+    frame: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTH of the images; the resolution if not given.")
+    ] = "",
+    repeat: Annotated[int, typer.Option(help="Rounds; each runs everything once.")] = 10,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them: .png, .pdf or .svg.")] = None,
+    peers: Annotated[bool, typer.Option(help="Compare with other libraries' networks.")] = False,
+) -> None:
+    """Measure where the time of a frame goes, stage by stage."""
+    from panoptic_ros.benchmark.command import run_benchmark
+
+    run_benchmark(
+        model=model,
+        resolution=resolution,
+        batch=batch,
+        engine=engine,
+        precision=precision,
+        device=device,
+        instances=instances,
+        cameras=cameras,
+        frame=frame,
+        repeat=repeat,
+        json_file=json_file,
+        plot=plot,
+        peers=peers,
+    )
+
+
 @app.command("import")
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="File of the authors.")],

@@ -1,0 +1,237 @@
+"""What is read out of measurements: how cost grows, and ratios to others of the same rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from panoptic_ros.benchmark.quantiles import Quantiles, log_log_slope, median_ratio
+from panoptic_ros.benchmark.results import BARE, PIPELINE, TOTAL, Measurement, Report
+
+
+class Series(NamedTuple):
+    """What a curve has in common."""
+
+    model: str
+    engine: str
+    batch: int
+    instances: int | None
+    resolution: tuple[int, int] | None
+    run: str
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How the cost of a model grows with the pixels of its input.
+
+    Attributes:
+        megapixels: Of each resolution, ascending.
+        seconds: Median of the pipeline at each.
+        slope: Exponent of the power law; 1 is as the pixels.
+    """
+
+    model: str
+    engine: str
+    batch: int
+    megapixels: tuple[float, ...]
+    seconds: tuple[float, ...]
+    slope: float
+
+
+@dataclass(frozen=True)
+class InstanceCost:
+    """A scene with a number of instances.
+
+    Attributes:
+        instances: In the scene.
+        slots: Of them, those that the network has room for.
+        visible: Those that own a pixel of the label image.
+        behind: Median seconds of everything behind the forward.
+        whole: That and the bare forward, over the same of the emptiest scene; None where the
+            forward was not measured.
+    """
+
+    model: str
+    size: str
+    engine: str
+    instances: int
+    slots: int
+    visible: int
+    behind: float
+    whole: float | None
+
+
+@dataclass(frozen=True)
+class BatchCost:
+    """Several cameras in one call, over one.
+
+    Attributes:
+        seconds: Median of the whole call, messages included.
+        time: Times as long as one camera.
+        memory: Times as much as one camera, model included; None if not known.
+    """
+
+    model: str
+    size: str
+    engine: str
+    batch: int
+    seconds: float
+    time: float
+    memory: float | None
+
+
+@dataclass(frozen=True)
+class PeerRatio:
+    """A peer against one of ours; ``ratio`` is how many times as long the peer takes."""
+
+    peer: str
+    size: str
+    detections: int
+    peer_seconds: float
+    model: str
+    our_size: str
+    engine: str
+    our_seconds: float
+    ratio: float
+
+
+def resolution_slopes(measurements: Iterable[Measurement]) -> list[Slope]:
+    """Fit a power law to the pipeline of every model that was measured at several sizes."""
+    slopes = []
+    for series, group in _grouped(measurements, resolution=False).items():
+        group.sort(key=lambda m: _megapixels(m))
+        sizes = tuple(_megapixels(m) for m in group)
+        if series.instances is None and len(set(sizes)) > 1:
+            seconds = tuple(m.median(PIPELINE) for m in group)
+            slope = log_log_slope(sizes, seconds)
+            slopes.append(Slope(series.model, series.engine, series.batch, sizes, seconds, slope))
+    return slopes
+
+
+def instance_costs(measurements: Sequence[Measurement]) -> list[InstanceCost]:
+    """Compare scenes with different numbers of instances, the emptiest first."""
+    costs = []
+    for series, group in _grouped(measurements, instances=False).items():
+        forwards = [m for m in group if m.variant.instances is None]
+        forward = forwards[0].median(BARE) if forwards else None
+        scenes = [m for m in group if m.variant.instances is not None]
+        scenes.sort(key=lambda m: m.variant.instances)
+        for m in scenes:
+            whole = None
+            if forward:
+                whole = (forward + _behind(m)) / (forward + _behind(scenes[0]))
+            costs.append(
+                InstanceCost(
+                    series.model,
+                    _size(m),
+                    series.engine,
+                    m.variant.instances,
+                    m.slots,
+                    m.found,
+                    _behind(m),
+                    whole,
+                )
+            )
+    return costs
+
+
+def relative_costs(measurements: Iterable[Measurement]) -> list[BatchCost]:
+    """Compare calls with several cameras to those with one, where both were measured."""
+    costs = []
+    for series, group in _grouped(measurements, batch=False).items():
+        group.sort(key=lambda m: m.variant.batch)
+        one = group[0]
+        if series.instances is not None or one.variant.batch != 1 or len(group) < 2:
+            continue
+        for m in group:
+            costs.append(
+                BatchCost(
+                    series.model,
+                    _size(m),
+                    series.engine,
+                    m.variant.batch,
+                    m.median(TOTAL),
+                    median_ratio(m.seconds[TOTAL], one.seconds[TOTAL]),
+                    _memory(m) / _memory(one) if _memory(m) and _memory(one) else None,
+                )
+            )
+    return costs
+
+
+def peer_ratios(report: Report) -> list[PeerRatio]:
+    """Compare every peer with all of ours that took one image at a time.
+
+    Both take an image in host memory and give a result in host memory.
+    """
+    ratios = []
+    for peer in report.peers:
+        for m in report.measurements:
+            if m.variant.batch > 1 or m.variant.instances is not None or m.run != peer.run:
+                continue
+            size = "{}x{}".format(*peer.resolution)
+            if size != _size(m) and _has_same_size(report, m, peer.name):
+                continue
+            ratios.append(
+                PeerRatio(
+                    peer.name,
+                    size,
+                    peer.detections,
+                    Quantiles.of(peer.seconds["total"]).median,
+                    m.variant.model,
+                    _size(m),
+                    m.engine,
+                    m.median(PIPELINE),
+                    median_ratio(peer.seconds["total"], m.seconds[PIPELINE]),
+                )
+            )
+    return ratios
+
+
+def _grouped(
+    measurements: Iterable[Measurement],
+    resolution: bool = True,
+    batch: bool = True,
+    instances: bool = True,
+) -> dict[Series, list[Measurement]]:
+    """Group measurements by what they have in common; an argument False leaves it out."""
+    groups: dict[Series, list[Measurement]] = {}
+    for m in measurements:
+        series = Series(
+            m.variant.model,
+            f"{m.engine} {m.precision}",
+            m.variant.batch if batch else 0,
+            m.variant.instances if instances else None,
+            m.variant.resolution if resolution else None,
+            m.run,
+        )
+        groups.setdefault(series, []).append(m)
+    return groups
+
+
+def _behind(measurement: Measurement) -> float:
+    """Median seconds of a planted scene without what comes before the forward."""
+    return sum(measurement.median(stage) for stage in ("predict", "download", "publish"))
+
+
+def _memory(measurement: Measurement) -> int:
+    if measurement.held_bytes is None or measurement.peak_bytes is None:
+        return 0
+    return measurement.held_bytes + measurement.peak_bytes
+
+
+def _megapixels(measurement: Measurement) -> float:
+    height, width = measurement.variant.resolution
+    return height * width / 1e6
+
+
+def _size(measurement: Measurement) -> str:
+    return "{}x{}".format(*measurement.variant.resolution)
+
+
+def _has_same_size(report: Report, measurement: Measurement, peer: str) -> bool:
+    return any(
+        (other.name, other.resolution, other.run)
+        == (peer, measurement.variant.resolution, measurement.run)
+        for other in report.peers
+    )
