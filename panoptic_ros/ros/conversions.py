@@ -6,6 +6,7 @@ allows: BGR messages give a view with reversed channels, mono messages one that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -21,6 +22,9 @@ except ImportError:  # cv2 decodes JPEG too, about half as fast
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+
+
+Size = tuple[int, int]
 
 
 class ImageError(ValueError):
@@ -89,12 +93,35 @@ def image_from_message(message: Image | CompressedImage) -> np.ndarray:
     Raises:
         ImageError: The message is damaged, or of an encoding that is not a colour or grey image.
     """
+    return image_and_size(message, lambda size: size)[0]
+
+
+def image_and_size(
+    message: Image | CompressedImage, fit: Callable[[Size], Size]
+) -> tuple[np.ndarray, Size]:
+    """Return the image in a message, a JPEG perhaps at a fraction of its size, and its size.
+
+    Args:
+        message: From the camera.
+        fit: Returns the (height, width) of an image that is enough where that of the camera is
+            given. A JPEG of at least twice that is decoded at 1/2, 3/8, 1/4 or 1/8.
+
+    Returns:
+        The image, uint8, (height, width, 3), RGB, and the (height, width) of the camera's.
+
+    Raises:
+        ImageError: The message is damaged, or of an encoding that is not a colour or grey image.
+    """
     try:
         if hasattr(message, "format"):  # rosbags' messages have other types, the same fields
-            return _from_compressed(message)
-        return _from_raw(message)
+            return _from_compressed(message, fit)
+        return _with_size(_from_raw(message))
     except cv2.error as error:
         raise ImageError(f"OpenCV cannot convert it: {error}") from error
+
+
+def _with_size(image: np.ndarray) -> tuple[np.ndarray, Size]:
+    return image, image.shape[:2]
 
 
 def _from_raw(message: Image) -> np.ndarray:
@@ -161,7 +188,9 @@ def _check_even(message: Image, width: bool = False, height: bool = False) -> No
         )
 
 
-def _from_compressed(message: CompressedImage) -> np.ndarray:
+def _from_compressed(
+    message: CompressedImage, fit: Callable[[Size], Size]
+) -> tuple[np.ndarray, Size]:
     # image_transport writes "ENCODING; jpeg compressed bgr8", camera drivers just "jpeg".
     encoding = message.format.partition(";")[0].strip()
     if "compressedDepth" in message.format or encoding in ("16UC1", "32FC1"):
@@ -170,25 +199,31 @@ def _from_compressed(message: CompressedImage) -> np.ndarray:
         raise ImageError(f"format {message.format!r} is a compressed Bayer mosaic")
     data = bytes(message.data)
     if data.startswith(JPEG_START):
-        return _from_jpeg(data)
+        return _from_jpeg(data, fit)
     if data.startswith(PNG_START):
         if PNG_END not in data[-12:]:
             raise ImageError(f"the PNG of {len(data)} bytes is truncated")
-        return _decode(data, "PNG")
+        return _with_size(_decode(data, "PNG"))
     raise ImageError(
         f"its {len(data)} bytes of format {message.format!r} are neither JPEG nor PNG"
     )
 
 
-def _from_jpeg(data: bytes) -> np.ndarray:
+def _from_jpeg(data: bytes, fit: Callable[[Size], Size]) -> tuple[np.ndarray, Size]:
     # OpenCV fills the missing part of a truncated JPEG with grey. The end marker cannot occur
     # inside compressed data; cameras may append padding after it.
     if data.rfind(JPEG_END) <= data.rfind(JPEG_SCAN):
         raise ImageError(f"the JPEG of {len(data)} bytes is truncated")
     if simplejpeg is None:
-        return _decode(data, "JPEG")
+        return _with_size(_decode(data, "JPEG"))
     try:
-        return simplejpeg.decode_jpeg(data, colorspace="RGB")
+        size = simplejpeg.decode_jpeg_header(data)[:2]
+        rows, columns = fit(size)
+        # Fractions between 1/2 and 1 take longer than the whole: hence min_factor.
+        image = simplejpeg.decode_jpeg(
+            data, colorspace="RGB", min_height=rows, min_width=columns, min_factor=2
+        )
+        return image, size
     except ValueError as error:
         raise ImageError(f"the JPEG of {len(data)} bytes is broken: {error}") from error
 

@@ -61,6 +61,7 @@ def model_status(
             "resolution": "{}x{}".format(*segmenter.resolution),
             "device": hardware,
             "precision": segmenter.precision,
+            "engine": segmenter.engine,
             "memory": memory_in_use(segmenter.device),
         }
     if pipeline:
@@ -76,14 +77,16 @@ def camera_status(
     """Describe what became of the images of one camera."""
     rate, published = statistics.rate("received"), statistics.rate("published")
     level, message = OK, f"{rate:.1f} Hz in, {published:.1f} Hz out"
-    if input_.problem:
+    if input_.waits_for_listener:
+        message = "waiting for a subscriber: nobody listens to an output"
+    elif input_.problem:
         level, message = WARN, input_.problem
     elif statistics.seconds_since("refused") < RECENT:
         level, message = WARN, f"refused an image: {statistics.refusal}"
     values: dict[str, object] = {
         "topic": input_.topic,
         "publishers": input_.publishers(),
-        "reliability": input_.reliability.name.lower(),
+        "reliability": input_.reliability.name.lower() if input_.reliability else "",
         "input rate (Hz)": f"{rate:.2f}",
         "output rate (Hz)": f"{published:.2f}",
         **statistics.counts(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import rclpy
@@ -53,7 +53,7 @@ class PanopticNode(LifecycleNode):
     Configure loads the model and makes the publishers, activate subscribes to the cameras,
     deactivate unsubscribes, cleanup frees the device. The executor's thread runs transitions,
     parameters, diagnostics and the subscriptions, which only store the newest image; the worker's
-    thread converts, segments and publishes.
+    thread converts and segments, that of the publisher publishes.
 
     Args:
         load: Makes the segmenter that the parameters describe.
@@ -93,8 +93,7 @@ class PanopticNode(LifecycleNode):
     def close(self) -> None:
         """End the threads; the batch and the model in progress are waited for."""
         self._models.close()
-        if self._worker:
-            self._worker.stop()
+        self._stop_work()
 
     def report_error(self, text: str) -> None:
         """Show an error in the log and in diagnostics."""
@@ -126,7 +125,12 @@ class PanopticNode(LifecycleNode):
         result = super().on_activate(state)
         for name, camera in self._cameras.items():
             self._inputs[name] = CameraInput(
-                self, name, lambda: self._settings, camera.statistics, self._worker.offer
+                self,
+                name,
+                lambda: self._settings,
+                partial(lambda camera: camera.is_wanted(self._settings.lazy), camera),
+                camera.statistics,
+                self._worker.offer,
             )
         self._state = "active"
         return result
@@ -161,11 +165,15 @@ class PanopticNode(LifecycleNode):
         self._categories = CategoryOutputs(self)
         self._announce_model()
         self._cameras = {
-            name: Camera(CameraOutputs(self, name), CameraStatistics())
+            name: Camera(CameraOutputs(self, name, self._follow_listeners), CameraStatistics())
             for name in self._settings.cameras
         }
         self._pipeline = Pipeline(
-            self, self._cameras, lambda: self._settings, lambda: self._models.segmenter
+            self,
+            self._cameras,
+            lambda: self._settings,
+            lambda: self._models.segmenter,
+            self._on_worker_error,
         )
         self._worker = Worker(self._pipeline.process, self._on_worker_error)
         self._worker.start()
@@ -174,8 +182,12 @@ class PanopticNode(LifecycleNode):
         segmenter = self._models.segmenter
         self._categories.publish(segmenter.name, segmenter.categories)
         self.get_logger().info(
-            "model {} in service: {}x{}, {}, {}".format(
-                segmenter.name, *segmenter.resolution, segmenter.device, segmenter.precision
+            "model {} in service: {}x{}, {}, {}, engine {}".format(
+                segmenter.name,
+                *segmenter.resolution,
+                segmenter.device,
+                segmenter.precision,
+                segmenter.engine,
             )
         )
 
@@ -184,10 +196,18 @@ class PanopticNode(LifecycleNode):
             input_.destroy()
         self._inputs = {}
 
-    def _clean_up(self) -> None:
-        self._unsubscribe()
+    def _follow_listeners(self) -> None:
+        for input_ in self._inputs.values():
+            input_.follow_listeners()
+
+    def _stop_work(self) -> None:
         if self._worker:
             self._worker.stop()
+            self._pipeline.stop()
+
+    def _clean_up(self) -> None:
+        self._unsubscribe()
+        self._stop_work()
         for camera in self._cameras.values():
             camera.outputs.destroy()
         if self._categories:
@@ -216,6 +236,7 @@ class PanopticNode(LifecycleNode):
         except (ValueError, RuntimeError) as error:
             return SetParametersResult(successful=False, reason=reason(error))
         self._settings = settings
+        self._follow_listeners()
         if self._models.follow(settings):
             self.get_logger().info(
                 f"loading model {settings.model} beside {self._models.segmenter.name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -13,6 +13,11 @@ from std_msgs.msg import Header
 from panoptic_ros.msg import PanopticCategoryArray, PanopticInstanceArray
 from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.ros import messages
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 OUTPUT_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(
@@ -27,14 +32,23 @@ class CameraOutputs:
 
     Nothing is computed for a publisher without subscribers, and nothing leaves while the node is
     not active.
+
+    Args:
+        node: Owner of the publishers.
+        camera: Name of the camera; the empty name is the single one.
+        on_listeners: Called in the executor's thread when a subscriber has come or gone (not in
+            Humble).
     """
 
-    def __init__(self, node: LifecycleNode, camera: str) -> None:
+    def __init__(self, node: LifecycleNode, camera: str, on_listeners: Callable[[], None]) -> None:
         self._node = node
         prefix = f"~/{camera}/" if camera else "~/"
+        events = _matched_event(on_listeners)
 
         def publisher(message_type: type, name: str):
-            return node.create_lifecycle_publisher(message_type, prefix + name, OUTPUT_QOS)
+            return node.create_lifecycle_publisher(
+                message_type, prefix + name, OUTPUT_QOS, event_callbacks=events
+            )
 
         self._labels = publisher(Image, "labels")
         self._instances = publisher(PanopticInstanceArray, "instances")
@@ -55,6 +69,10 @@ class CameraOutputs:
         """Tell whether any output has a subscriber."""
         return any(map(_has_listener, self._publishers))
 
+    def wants_image(self) -> bool:
+        """Tell whether ``publish`` needs the image itself, at its full size."""
+        return _has_listener(self._overlay)
+
     def publish(
         self,
         header: Header,
@@ -68,7 +86,7 @@ class CameraOutputs:
 
         Args:
             header: Of the image; every output carries it.
-            image: uint8, (H, W, 3), RGB.
+            image: uint8, (H, W, 3), RGB; of another size than the labels, it is not shown.
             prediction: What was seen in it.
             model: Name of the model that saw it.
             inference_time: In seconds.
@@ -84,7 +102,8 @@ class CameraOutputs:
             self._detections.publish(messages.detections_message(header, prediction))
         if _has_listener(self._semantic):
             self._semantic.publish(messages.image_message(header, "mono8", prediction.semantic()))
-        if _has_listener(self._overlay):
+        # Who subscribes to the overlay of an image decoded at a fraction gets the next one.
+        if _has_listener(self._overlay) and image.shape[:2] == prediction.labels.shape:
             overlay = prediction.overlay(np.ascontiguousarray(image), overlay_opacity)
             self._overlay.publish(messages.image_message(header, "rgb8", overlay))
 
@@ -120,6 +139,13 @@ class CategoryOutputs:
         self._node.destroy_publisher(self._categories)
         if self._label_info:
             self._node.destroy_publisher(self._label_info)
+
+
+def _matched_event(callback: Callable[[], None]) -> PublisherEventCallbacks | None:
+    try:
+        return PublisherEventCallbacks(matched=lambda _: callback())
+    except TypeError:  # Humble has no such event
+        return None
 
 
 def _has_listener(publisher) -> bool:

@@ -5,21 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
 from panoptic_ros.prediction import PanopticPrediction
-from panoptic_ros.ros.conversions import ImageError, image_from_message
+from panoptic_ros.ros.conversions import ImageError, Size, image_and_size
 from panoptic_ros.ros.frame_statistics import CameraStatistics, StageTimes
 from panoptic_ros.ros.loading import SegmenterLike
 from panoptic_ros.ros.model_service import reason
 from panoptic_ros.ros.outputs import CameraOutputs
 from panoptic_ros.ros.parameters import Parameters
-from panoptic_ros.ros.worker import Frame
+from panoptic_ros.ros.worker import Frame, Helper
 
 WARN_PERIOD = 5.0  # seconds between two warnings of a kind
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A frame that can be segmented: its image, perhaps at a fraction of its (height, width)."""
+
+    frame: Frame
+    image: np.ndarray
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -29,15 +39,22 @@ class Camera:
     outputs: CameraOutputs
     statistics: CameraStatistics
 
+    def is_wanted(self, lazy: bool) -> bool:
+        """Tell whether its images are to be segmented; ``lazy`` is the parameter."""
+        return not lazy or self.outputs.wanted()
+
 
 class Pipeline:
     """Convert, segment and publish frames; everything that can go wrong with one ends here.
+
+    Publishing has a thread of its own: it takes place while the next frames are segmented.
 
     Args:
         node: For its log and its clock.
         cameras: By name.
         parameters: Returns those in force.
         segmenter: Returns the one in service; asked once per batch.
+        on_error: Called with the traceback when publishing raises.
 
     Attributes:
         stages: How long the stages take.
@@ -50,58 +67,60 @@ class Pipeline:
         cameras: Mapping[str, Camera],
         parameters: Callable[[], Parameters],
         segmenter: Callable[[], SegmenterLike],
+        on_error: Callable[[str], None],
     ) -> None:
         self._node = node
         self._cameras = cameras
         self._parameters = parameters
         self._segmenter = segmenter
+        self._publisher = Helper("publisher", on_error)
         self.stages = StageTimes()
         self.failure = ""
 
     def process(self, frames: Sequence[Frame]) -> None:
         """Process the newest frames of some cameras as one batch."""
-        taken = time.monotonic()
-        usable, images = self._convert([frame for frame in frames if self._is_heard(frame)])
-        if not usable:
-            return
+        start = time.monotonic()
         segmenter = self._segmenter()
+        batch = self._convert(segmenter, [frame for frame in frames if self._is_heard(frame)])
+        if not batch:
+            return
         converted = time.monotonic()
-        predictions = self._segment(segmenter, usable, images)
-        inference_time = time.monotonic() - converted
+        predictions = self._segment(segmenter, batch)
+        segmented = time.monotonic()
         if all(prediction is not None for prediction in predictions):
             self.failure = ""
-        timings: Mapping[str, float] = {}
-        for frame, image, prediction in zip(usable, images, predictions, strict=True):
-            if prediction is not None:
-                self._publish(frame, image, prediction, segmenter.name, inference_time)
-                timings = prediction.timings  # the same for the whole batch
-        self.stages.add(timings)
-        self.stages.add(
-            {
-                "wait": taken - min(frame.arrival for frame in usable),
-                "convert": converted - taken,
-                "segment": inference_time,
-                "publish": time.monotonic() - converted - inference_time,
-                "total": time.monotonic() - min(frame.arrival for frame in usable),
-            }
-        )
+        arrival = min(taken.frame.arrival for taken in batch)
+        times = {
+            "wait": start - arrival,
+            "convert": converted - start,
+            "segment": segmented - converted,
+        }
+        results = [pair for pair in zip(batch, predictions, strict=True) if pair[1] is not None]
+        self._publisher.do(partial(self._publish_batch, results, segmenter.name, times, arrival))
+
+    def stop(self) -> None:
+        """Wait until the last batch is published; none may be processed after it."""
+        self._publisher.stop()
 
     def _is_heard(self, frame: Frame) -> bool:
         camera = self._cameras[frame.camera]
-        if self._parameters().lazy and not camera.outputs.wanted():
-            camera.statistics.count("unheard")
-            return False
-        return True
+        if camera.is_wanted(self._parameters().lazy):
+            return True
+        camera.statistics.count("unheard")
+        return False
 
-    def _convert(self, frames: Sequence[Frame]) -> tuple[list[Frame], list[np.ndarray]]:
-        usable, images = [], []
+    def _convert(self, segmenter: SegmenterLike, frames: Sequence[Frame]) -> list[Taken]:
+        batch = []
         for frame in frames:
+            whole = self._cameras[frame.camera].outputs.wants_image()
             try:
-                images.append(image_from_message(frame.message))
-                usable.append(frame)
+                image, size = image_and_size(
+                    frame.message, (lambda size: size) if whole else segmenter.fit
+                )
+                batch.append(Taken(frame, image, size))
             except ImageError as error:
                 self._refuse(frame, error)
-        return usable, images
+        return batch
 
     def _refuse(self, frame: Frame, error: ImageError) -> None:
         statistics = self._cameras[frame.camera].statistics
@@ -113,19 +132,16 @@ class Pipeline:
         )
 
     def _segment(
-        self, segmenter: SegmenterLike, frames: Sequence[Frame], images: list[np.ndarray]
+        self, segmenter: SegmenterLike, batch: Sequence[Taken]
     ) -> Sequence[PanopticPrediction | None]:
         """Segment a batch; when that fails, each image alone. None stands for a failure."""
         try:
-            return segmenter(images)
+            return segmenter([taken.image for taken in batch], [taken.size for taken in batch])
         except Exception as error:  # out of memory, a driver fault, ...: the node goes on
-            if len(images) == 1:
-                self._fail(frames[0], error)
+            if len(batch) == 1:
+                self._fail(batch[0].frame, error)
                 return [None]
-        return [
-            self._segment(segmenter, [frame], [image])[0]
-            for frame, image in zip(frames, images, strict=True)
-        ]
+        return [self._segment(segmenter, [taken])[0] for taken in batch]
 
     def _fail(self, frame: Frame, error: Exception) -> None:
         self.failure = reason(error)
@@ -135,19 +151,29 @@ class Pipeline:
             throttle_duration_sec=WARN_PERIOD,
         )
 
-    def _publish(
+    def _publish_batch(
         self,
-        frame: Frame,
-        image: np.ndarray,
-        prediction: PanopticPrediction,
+        results: Sequence[tuple[Taken, PanopticPrediction]],
         model: str,
-        inference_time: float,
+        times: Mapping[str, float],
+        arrival: float,
     ) -> None:
-        camera = self._cameras[frame.camera]
-        header = frame.message.header
-        camera.outputs.publish(
-            header, image, prediction, model, inference_time, self._parameters().overlay_opacity
-        )
+        """Publish in the publisher's thread; ``times`` are those of the stages before."""
+        start = time.monotonic()
+        for taken, prediction in results:
+            self._publish(taken, prediction, model, times["segment"])
+        end = time.monotonic()
+        for _, prediction in results[-1:]:
+            self.stages.add(prediction.timings)  # the same for the whole batch
+        self.stages.add({**times, "publish": end - start, "total": end - arrival})
+
+    def _publish(
+        self, taken: Taken, prediction: PanopticPrediction, model: str, inference_time: float
+    ) -> None:
+        camera = self._cameras[taken.frame.camera]
+        header = taken.frame.message.header
+        opacity = self._parameters().overlay_opacity
+        camera.outputs.publish(header, taken.image, prediction, model, inference_time, opacity)
         camera.statistics.count("published")
         age = self._node.get_clock().now() - Time.from_msg(header.stamp)
         camera.statistics.add_age(age.nanoseconds / 1e9)

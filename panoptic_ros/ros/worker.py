@@ -1,7 +1,8 @@
-"""Newest frames to one thread: the policy of what is segmented, free of ROS and torch.
+"""Newest frames to one thread, results to another: free of ROS and torch.
 
 Every camera has one slot. A new frame replaces the one that waits there, so the worker may skip
-frames but never falls behind; a silent camera holds nobody up.
+frames but never falls behind; a silent camera holds nobody up. What the worker has made is passed
+on while it works on the next frames, and never queues up.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,3 +119,36 @@ class Worker:
         frames = list(self._slots.values())
         self._slots.clear()
         return frames
+
+
+class Helper:
+    """A thread beside the worker's that does one piece of work at a time, in order.
+
+    Args:
+        name: Of the thread.
+        on_error: Called in the thread with the traceback when a piece of work raises.
+    """
+
+    def __init__(self, name: str, on_error: Callable[[str], None]) -> None:
+        self._on_error = on_error
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._under_way: Future[None] | None = None
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Start a piece of work as soon as the one before is done, which is waited for.
+
+        So nothing grows old in a queue, and who makes the work cannot run ahead of who does it.
+        """
+        if self._under_way:
+            self._under_way.result()
+        self._under_way = self._thread.submit(self._run, work)
+
+    def stop(self) -> None:
+        """Wait for the work under way and end the thread."""
+        self._thread.shutdown(wait=True)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            self._on_error(traceback.format_exc())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -40,19 +40,35 @@ class BlobSegmenter:
     fails: bool = False
     device: str = "cpu"
     precision: str = "fp32"
+    engine: str = "eager"
     categories: tuple[Category, ...] = (GROUND, BLOB)
     options: BlobOptions = field(default_factory=BlobOptions)
     batches: list[int] = field(default_factory=list)
+    seen: list[tuple[int, int]] = field(default_factory=list)
 
-    def __call__(self, images: Sequence[np.ndarray]) -> list[PanopticPrediction]:
+    def __call__(
+        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+    ) -> list[PanopticPrediction]:
         self.batches.append(len(images))
         time.sleep(self.seconds)
         if self.fails:
             raise RuntimeError("out of memory")
-        return [self._segment(image) for image in images]
+        timings = {f"batch of {len(images)}": self.seconds}
+        return [
+            replace(self._segment(image, size), timings=timings)
+            for image, size in zip(images, output_sizes, strict=True)
+        ]
 
-    def _segment(self, image: np.ndarray) -> PanopticPrediction:
+    def fit(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """As a network that takes images no larger than its resolution, in their proportions."""
+        factor = min(r / side for r, side in zip(self.resolution, image_size, strict=True))
+        return tuple(round(factor * side) for side in image_size)
+
+    def _segment(self, image: np.ndarray, size: tuple[int, int]) -> PanopticPrediction:
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        self.seen.append(image.shape[:2])
+        if image.shape[:2] != size:
+            image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST)
         count, regions, boxes, centers = cv2.connectedComponentsWithStats(
             (image.min(axis=2) >= BRIGHT).astype(np.uint8), connectivity=4
         )

@@ -140,6 +140,12 @@ class Peer:
         )
         return messages
 
+    def leave(self, topic: str) -> None:
+        """Unsubscribe from an output of the node under test."""
+        for subscription in list(self.node.subscriptions):
+            if subscription.topic_name == f"{self._node_name}/{topic}":
+                self.node.destroy_subscription(subscription)
+
     def camera(self, message_type: type = Image, topic: str = "/image", qos=RELIABLE):
         """Return a publisher that the node under test has subscribed to."""
         publisher = self.node.create_publisher(message_type, topic, qos)

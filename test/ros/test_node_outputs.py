@@ -7,7 +7,7 @@ import array
 import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import CompressedImage, Image
 
 from panoptic_ros.msg import PanopticCategoryArray, PanopticInstanceArray
@@ -166,17 +166,33 @@ def test_auto_reliability_is_decided_again_when_publishers_change(start_node, pe
     peer.feed(second, numbered, lambda: labels)
 
 
-def test_nothing_is_computed_for_nobody(start_node, peer):
-    start_node(parameters={"model": "blobs"})
-    camera = peer.camera()
-    reports = peer.listen(DiagnosticArray, "/diagnostics")
-    peer.feed(camera, numbered, lambda: len(reports) >= 3)
-    status = peer.wait_for_diagnostics(lambda s: int(s["panoptic: camera"]["unheard"]) > 3)
-    assert status["panoptic: camera"]["published"] == "0"
-    assert "segment p50 (ms)" not in status["panoptic: model"]
+def test_nothing_is_taken_for_nobody(start_node, peer):
+    node = start_node(parameters={"model": "blobs"})
+    camera = peer.node.create_publisher(Image, "/image", RELIABLE)
+
+    def is_waiting(status):
+        return "waiting for a subscriber" in status["panoptic: camera"]["message"]
+
+    status = peer.wait_for_diagnostics(is_waiting)["panoptic: camera"]
+    assert status["level"] == DiagnosticStatus.OK and "/peer (Image" in status["publishers"]
+    assert camera.get_subscription_count() == 0
+    semantic = peer.listen(Image, "semantic")
+    peer.feed(camera, numbered, lambda: semantic)
+    peer.leave("semantic")
+    peer.spin_until(lambda: not camera.get_subscription_count(), "the end of the subscription")
+    before = peer.wait_for_diagnostics(is_waiting)["panoptic: camera"]
+    for number in range(5):
+        camera.publish(numbered(number))
+    after = peer.wait_for_diagnostics(is_waiting)["panoptic: camera"]
+    counts = {name: int(before[name]) for name in CameraStatistics.COUNTERS}
+    assert counts == {name: int(after[name]) for name in CameraStatistics.COUNTERS}
+    assert counts.pop("received") == sum(counts.values())
+    assert "nobody listens: unsubscribed from /image" in node.log()
     assert peer.set_parameters(lazy=False) == ""
-    peer.feed(camera, numbered, lambda: len(reports) >= 6)
-    peer.wait_for_diagnostics(lambda s: int(s["panoptic: camera"]["published"]) > 0)
+    published = int(after["published"])
+    peer.feed(camera, numbered, camera.get_subscription_count)
+    camera.publish(numbered(0))
+    peer.wait_for_diagnostics(lambda s: int(s["panoptic: camera"]["published"]) > published)
 
 
 def test_every_frame_is_accounted_for(start_node, peer):

@@ -262,6 +262,7 @@ def test_signals_while_a_model_loads(start_node, ending):
 def test_silence_is_explained(start_node, peer):
     other = peer.node.create_publisher(Image, "/rig/image_raw", 1)
     node = start_node(parameters={"model": "blobs"}, arguments=("-r", "image:=/camera/image_raw"))
+    labels = peer.listen(Image, "labels")
     status = peer.wait_for_diagnostics(lambda s: "no image on" in s["panoptic: camera"]["message"])
     assert status["panoptic: camera"]["level"] == DiagnosticStatus.WARN
     node.wait_for_log("no image on /camera/image_raw for")
@@ -271,7 +272,6 @@ def test_silence_is_explained(start_node, peer):
         lambda s: "fastdds_large_images.xml" in s["panoptic: camera"]["message"]
     )
     node.wait_for_log("publishers found: /peer (Image, reliable)")
-    labels = peer.listen(Image, "labels")
     peer.feed(silent, good, lambda: labels)
     peer.wait_for_diagnostics(lambda s: s["panoptic: camera"]["level"] == DiagnosticStatus.OK)
 
@@ -286,6 +286,7 @@ def test_works_while_simulated_time_stands_still(start_node, peer):
 def test_wrong_transport_is_named(start_node, peer):
     peer.node.create_publisher(CompressedImage, "/image", 1)
     start_node(parameters={"model": "blobs"})
+    peer.listen(Image, "labels")
     peer.wait_for_diagnostics(
         lambda s: (
             "sensor_msgs/msg/Image is expected; check image_transport"
@@ -297,6 +298,7 @@ def test_wrong_transport_is_named(start_node, peer):
 def test_incompatible_qos_is_named(start_node, peer):
     node = start_node(parameters={"model": "blobs", "reliability": "reliable"})
     peer.node.create_publisher(Image, "/image", BEST_EFFORT)
+    labels = peer.listen(Image, "labels")
     status = peer.wait_for_diagnostics(
         lambda s: "incompatible QoS" in s["panoptic: camera"]["message"]
     )
@@ -304,5 +306,4 @@ def test_incompatible_qos_is_named(start_node, peer):
     assert "/peer (Image, best_effort)" in status["panoptic: camera"]["message"]
     assert "offers incompatible QoS" in node.log()
     assert peer.set_parameters(reliability="auto") == ""
-    labels = peer.listen(Image, "labels")
     peer.feed(peer.camera(qos=BEST_EFFORT), good, lambda: labels)
