@@ -21,6 +21,9 @@ app = typer.Typer(
 Model = Annotated[str, typer.Option(help="Name of a model or path to its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
+Engine = Annotated[
+    str, typer.Option(help="auto, eager, compiled, onnxruntime, openvino or tensorrt.")
+]
 Resolution = Annotated[
     str, typer.Option(help="HEIGHTxWIDTH that the network sees; the model's own if not given.")
 ]
@@ -55,6 +58,7 @@ def segment(
     device: Device = "auto",
     precision: Precision = "auto",
     resolution: Resolution = "",
+    engine: Engine = "auto",
     topic: Annotated[str, typer.Option(help="Image topic of a bag; the first if not given.")] = "",
 ) -> None:
     """Segment files: label images, overlays, segments and COCO panoptic predictions."""
@@ -67,6 +71,7 @@ def segment(
         device=device,
         precision=precision,
         resolution=resolution or None,
+        engine=engine,
         topic=topic or None,
     )
     raise typer.Exit(1 if failed else 0)
@@ -114,6 +119,7 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "auto",
     resolution: Resolution = "",
+    engine: Engine = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics.")] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for pictures of the worst and best images.")
@@ -133,6 +139,7 @@ def evaluate(
         device=device,
         precision=precision,
         resolution=resolution,
+        engine=engine,
         json_file=json_file,
         pictures=pictures,
     )
@@ -220,6 +227,21 @@ def import_(
     from panoptic_ros.checkpoints.importing import import_checkpoint
 
     typer.echo(f"wrote {import_checkpoint(format, checkpoint, output, configuration)}")
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Option(help="File to write; a .json is written beside it.")],
+    format: Annotated[str, typer.Option(help="onnx, openvino, tensorrt or exported-program.")],
+    model: Model = DEFAULT_MODEL,
+    resolution: Resolution = "",
+    batch: Annotated[int, typer.Option(help="Images per call.")] = 1,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+) -> None:
+    """Write a model's network for other inference engines."""
+    from panoptic_ros.export.command import export_model
+
+    typer.echo(f"wrote {export_model(model, format, output, resolution, batch, precision)}")
 
 
 def main(arguments: list[str] | None = None) -> Any:

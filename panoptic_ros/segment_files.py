@@ -64,6 +64,7 @@ def segment_files(
     device: str = "auto",
     precision: str = "auto",
     resolution: str | None = None,
+    engine: str = "auto",
     topic: str | None = None,
 ) -> list[str]:
     """Segment an image, a folder of images, a video or a bag; see the module for what is written.
@@ -74,9 +75,10 @@ def segment_files(
         source: File or folder (whose subfolders are left alone).
         model: Name of a model or path of its folder.
         output: Folder to write to, made if need be; files of the same names are replaced.
-        device: As in ``Segmenter.load``; precision and resolution likewise.
+        device: As in ``Segmenter.load``; the next three likewise.
         precision: See there.
         resolution: See there.
+        engine: See there.
         topic: Image topic of a bag; None takes the first.
 
     Returns:
@@ -87,7 +89,7 @@ def segment_files(
         OSError: The output cannot be written.
     """
     images = open_source(Path(source), topic)
-    segmenter = Segmenter.load(model, device, precision, resolution)
+    segmenter = Segmenter.load(model, device, precision, resolution, engine)
     failures: list[str] = []
     with ResultWriter(Path(output), segmenter.categories, images) as results:
         bar = tqdm(images.frames, f"segment with {segmenter.name}", images.count, unit="image")

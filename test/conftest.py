@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
 # All DDS traffic of tests stays on this machine.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+# Compiled engines are shared by the tests of a session, and not with the user's.
+_ENGINES = tempfile.TemporaryDirectory(prefix="panoptic_ros_engines_")
+os.environ["PANOPTIC_ROS_CACHE_DIR"] = _ENGINES.name
 
 
 @pytest.fixture(scope="session")

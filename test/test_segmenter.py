@@ -17,7 +17,7 @@ from panoptic_ros.segmenter import Segmenter
 
 @pytest.fixture(scope="module")
 def segmenter(tiny_model):
-    return Segmenter.load(tiny_model, device="cpu", precision="fp32")
+    return Segmenter.load(tiny_model, device="cpu", precision="fp32", engine="eager")
 
 
 def photo(seed, size=(90, 130)):
@@ -99,20 +99,20 @@ def test_things_come_first_by_score_then_stuff(segmenter):
 
 
 def test_bf16_agrees_with_fp32(tiny_model, segmenter):
-    half = Segmenter.load(tiny_model, device="cpu", precision="bf16")
+    half = Segmenter.load(tiny_model, device="cpu", precision="bf16", engine="eager")
     image = photo(6)
     agreement = np.mean(half(image).semantic() == segmenter(image).semantic())
     assert agreement > 0.8  # random weights have margins near zero
 
 
 def test_resolution_is_what_the_network_sees(tiny_model):
-    small = Segmenter.load(tiny_model, device="cpu", resolution="64x64")
+    small = Segmenter.load(tiny_model, device="cpu", resolution="64x64", engine="eager")
     assert small.resolution == (64, 64)
     assert_consistent(small(photo(1)), (90, 130))
 
 
 def test_options_can_be_replaced_at_any_time(tiny_model):
-    segmenter = Segmenter.load(tiny_model, device="cpu", precision="fp32")
+    segmenter = Segmenter.load(tiny_model, device="cpu", precision="fp32", engine="eager")
     image = photo(7)
     assert any(not s.is_thing for s in segmenter(image).segments)
     segmenter.options = dataclasses.replace(segmenter.options, stuff_area_limit=10**9)
@@ -156,7 +156,9 @@ class ManyInstances(PanopticNetwork):
 
 def test_instances_that_do_not_fit_are_counted_and_joined(tiny_model):
     config, _ = load_model(tiny_model)
-    prediction = Segmenter(config, ManyInstances(), "cpu")(np.zeros((2, 300, 3), np.uint8))
+    prediction = Segmenter(config, ManyInstances(), "cpu", engine="eager")(
+        np.zeros((2, 300, 3), np.uint8)
+    )
     assert prediction.overflow == 45
     assert len(prediction.instances) == 255
     joined = next(s for s in prediction.segments if s.id == 9 * 256)

@@ -43,6 +43,7 @@ def run_evaluation(
     device: str = "auto",
     precision: str = "auto",
     resolution: str = "",
+    engine: str = "auto",
     json_file: Path | None = None,
     pictures: Path | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def run_evaluation(
         facts: dict[str, Any] = {"predictions": str(predictions)}
     else:
         dataset, truth, categories = _open_truth(annotations, images, cityscapes, split, synthetic)
-        segmenter = Segmenter.load(model, device, precision, resolution)
+        segmenter = Segmenter.load(model, device, precision, resolution, engine)
         segmenter.warm_up()
         gallery = _Gallery(categories) if pictures else None
         metrics = evaluate(segmenter, truth, categories, len(dataset), gallery).metrics
@@ -106,6 +107,7 @@ def _facts(segmenter: Segmenter) -> dict[str, Any]:
         "model": segmenter.name,
         "device": str(segmenter.device),
         "precision": segmenter.precision,
+        "engine": segmenter.engine,
         "resolution": list(segmenter.resolution),
         "torch": torch.__version__,
     }
