@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from panoptic_ros.benchmark.quantiles import Quantiles, log_log_slope, median_ratio
-from panoptic_ros.benchmark.results import BARE, PIPELINE, TOTAL, Measurement, Report
+from panoptic_ros.benchmark.results import BARE, PIPELINE, TOTAL, Measurement, Peer, Report
 
 
 class Series(NamedTuple):
@@ -160,32 +160,35 @@ def relative_costs(measurements: Iterable[Measurement]) -> list[BatchCost]:
 
 
 def peer_ratios(report: Report) -> list[PeerRatio]:
-    """Compare every peer with all of ours that took one image at a time.
+    """Compare every peer with all of ours that took one image of the same size in the same run."""
+    return [
+        peer_ratio(peer, m)
+        for peer in report.peers
+        for m in report.measurements
+        if m.run == peer.run
+        and m.variant.batch == 1
+        and m.variant.instances is None
+        and m.variant.resolution == peer.resolution
+    ]
 
-    Both take an image in host memory and give a result in host memory.
+
+def peer_ratio(peer: Peer, measurement: Measurement) -> PeerRatio:
+    """Compare a peer with one of ours: from images to results, both in host memory.
+
+    Raises:
+        ValueError: They were not measured in the same rounds.
     """
-    ratios = []
-    for peer in report.peers:
-        for m in report.measurements:
-            if m.variant.batch > 1 or m.variant.instances is not None or m.run != peer.run:
-                continue
-            size = "{}x{}".format(*peer.resolution)
-            if size != _size(m) and _has_same_size(report, m, peer.name):
-                continue
-            ratios.append(
-                PeerRatio(
-                    peer.name,
-                    size,
-                    peer.detections,
-                    Quantiles.of(peer.seconds["total"]).median,
-                    m.variant.model,
-                    _size(m),
-                    m.engine,
-                    m.median(PIPELINE),
-                    median_ratio(peer.seconds["total"], m.seconds[PIPELINE]),
-                )
-            )
-    return ratios
+    return PeerRatio(
+        peer.name,
+        "{}x{}".format(*peer.resolution),
+        peer.detections,
+        Quantiles.of(peer.seconds["total"]).median,
+        measurement.variant.model,
+        _size(measurement),
+        f"{measurement.engine} {measurement.precision}",
+        measurement.median(PIPELINE),
+        median_ratio(peer.seconds["total"], measurement.seconds[PIPELINE]),
+    )
 
 
 def _grouped(
@@ -227,11 +230,3 @@ def _megapixels(measurement: Measurement) -> float:
 
 def _size(measurement: Measurement) -> str:
     return "{}x{}".format(*measurement.variant.resolution)
-
-
-def _has_same_size(report: Report, measurement: Measurement, peer: str) -> bool:
-    return any(
-        (other.name, other.resolution, other.run)
-        == (peer, measurement.variant.resolution, measurement.run)
-        for other in report.peers
-    )

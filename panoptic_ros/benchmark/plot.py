@@ -1,14 +1,16 @@
-"""A report as one picture of small multiples."""
+"""A report as one picture of small multiples.
+
+A colour is a model and a line style an engine, in all panels of curves. What is read off a curve
+(its exponent, how many times as much) stands at its end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from panoptic_ros.benchmark.comparisons import (
-    InstanceCost,
     instance_costs,
     peer_ratios,
     relative_costs,
@@ -19,20 +21,16 @@ from panoptic_ros.benchmark.results import PIPELINE, STAGES, Measurement, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
-# Colours that colour-blind people tell apart (Okabe and Ito), the forward in grey.
+# Colours that colour-blind people tell apart (Okabe and Ito); the forward, which is what has to
+# be paid, in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-STAGE_COLORS = dict(
-    zip(
-        STAGES,
-        ("#56B4E9", "#0072B2", "#009E73", "#BBBBBB", "#D55E00", "#E69F00", "#CC79A7"),
-        strict=True,
-    )
-)
-MARKERS = "osD^vP"  # one fewer than colours, so that no two curves of 42 look alike
-PANEL = (5.2, 3.6)  # inches
-COLUMNS = 2
-MOST_BARS = 14
+STAGE_COLORS = ("#56B4E9", "#0072B2", "#009E73", "#C4C4C4", "#D55E00", "#E69F00", "#CC79A7")
+LINES = ("-", "--", "-.", ":")
+GREY = "#777777"
+WIDTH, BAR, CURVES = 11.0, 0.2, 3.3  # inches: the picture, a bar, a row of curves
+MOST_BARS = 16
 
 
 def plot_report(report: Report, path: Path) -> None:
@@ -53,168 +51,217 @@ def plot_report(report: Report, path: Path) -> None:
         raise ImportError(
             f"a picture needs matplotlib ({error}); python -m pip install matplotlib"
         ) from error
-    panels = _panels(report)
-    if not panels:
+    bars = [panel for panel in (_stages, _peers) if panel.data(report)]
+    curves = [panel for panel in (_resolutions, _instances, _batches, _cameras)]
+    curves = [panel for panel in curves if panel.data(report)]
+    if not bars and not curves:
         raise ValueError("nothing was measured, so there is nothing to draw")
-    rows = -(-len(panels) // COLUMNS)
-    shape = (rows, min(COLUMNS, len(panels)))
-    figure = Figure((PANEL[0] * shape[1], PANEL[1] * rows + 0.6), layout="constrained")
+    most = max((len(_of_pictures(report)), 3 * len({r.model for r in peer_ratios(report)}), 5))
+    heights = [BAR * most + 1.2] if bars else []
+    heights += [CURVES * -(-len(curves) // 2) + 0.3] if curves else []
+    figure = Figure((WIDTH, sum(heights) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(*shape, squeeze=False).flatten()
-    for draw, ax in zip(panels, axes, strict=False):
-        draw(ax, report)
-        ax.spines[["top", "right"]].set_visible(False)
-    for ax in axes[len(panels) :]:
-        ax.axis("off")
-    figure.suptitle(machine_line(report.machine).split("\n")[0], fontsize=8, color="#555555")
+    parts = list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+    for part, panels in zip(parts, filter(None, (bars, curves)), strict=True):
+        _fill(part, panels, report)
+    if curves:
+        _explain(parts[-1], report)
+    figure.suptitle(machine_line(report.machine).split("\n")[0], fontsize=8, color=GREY)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     figure.savefig(temporary, dpi=130)
     temporary.replace(path)
 
 
-def _panels(report: Report) -> list[Callable[[Axes, Report], None]]:
-    """Return the panels that the report has data for."""
-    candidates = (
-        (_draw_stages, _of_pictures(report)),
-        (_draw_resolutions, resolution_slopes(report.measurements)),
-        (_draw_instances, instance_costs(report.measurements)),
-        (_draw_batch_time, relative_costs(report.measurements)),
-        (_draw_cameras, relative_costs(report.measurements)),
-        (_draw_peers, peer_ratios(report)),
-    )
-    return [draw for draw, data in candidates if data]
+class _Panel(NamedTuple):
+    """What a panel shows of a report (nothing, then it is left out), and how."""
+
+    title: str
+    data: Callable[[Report], Sequence[Any]]
+    draw: Callable[[Axes, Report], None]
+
+
+def _fill(part: SubFigure, panels: Sequence[_Panel], report: Report) -> None:
+    columns = min(2, len(panels))
+    axes = part.subplots(-(-len(panels) // columns), columns, squeeze=False).flatten()
+    for panel, ax in zip(panels, axes, strict=False):
+        panel.draw(ax, report)
+        ax.set_title(panel.title, fontsize=9, loc="left", fontweight="bold")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=7)
+    for ax in axes[len(panels) :]:
+        ax.axis("off")
 
 
 def _draw_stages(ax: Axes, report: Report) -> None:
-    """Share of each stage in the call, one bar per variant."""
+    """Share of each stage in the call, one bar per variant, milliseconds at its end."""
     measurements = _of_pictures(report)
-    labels = [_label(m) for m in measurements]
+    at = range(len(measurements))
     left = [0.0] * len(measurements)
-    for stage in STAGES:
-        spans = [m.median(stage) for m in measurements]
-        shares = [100 * s / _sum(m) for s, m in zip(spans, measurements, strict=True)]
+    for stage, color in zip(STAGES, STAGE_COLORS, strict=True):
+        shares = [100 * m.median(stage) / _sum(m) for m in measurements]
         if any(shares):
-            ax.barh(labels, shares, left=left, label=stage, color=STAGE_COLORS[stage])
+            ax.barh(at, shares, left=left, label=stage, color=color)
         left = [a + b for a, b in zip(left, shares, strict=True)]
     for index, m in enumerate(measurements):
-        text = f" {1e3 * _sum(m):.3g} ms"
-        ax.text(100, index, text, va="center", fontsize=6.5, color="#333333")
+        ax.text(101, index, f"{_digits(1e3 * _sum(m))} ms", va="center", fontsize=7)
+    ax.set_yticks(at, [_label(m) for m in measurements])
+    ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.set_xlim(0, 100)
-    ax.tick_params(axis="y", labelsize=6.5 if len(labels) < 16 else 4.5, length=0)
     ax.set_xlabel("share of the call (%)", fontsize=8)
-    _title(ax, "Where the time goes")
-    ax.legend(fontsize=6, ncols=4, loc="lower left", bbox_to_anchor=(-0.3, -0.38), frameon=False)
+    _legend_below(ax, 4)
+
+
+def _draw_peers(ax: Axes, report: Report) -> None:
+    """How many times as long the peers take, logarithmic; left of 1 they are faster."""
+    ratios = peer_ratios(report)
+    ours = list(dict.fromkeys(_name(r.model, r.our_size, r.engine) for r in ratios))
+    peers = list(dict.fromkeys(r.peer for r in ratios))
+    height = 0.8 / len(peers)
+    for number, peer in enumerate(peers):
+        mine = [r for r in ratios if r.peer == peer]
+        offset = (number - (len(peers) - 1) / 2) * height
+        y = [ours.index(_name(r.model, r.our_size, r.engine)) + offset for r in mine]
+        widths = [r.ratio - 1 for r in mine]
+        ax.barh(y, widths, height * 0.9, left=1, color=COLORS[number], label=peer)
+        for where, r in zip(y, mine, strict=True):
+            ax.text(max(r.ratio, 1), where, f" {r.ratio:.1f}", va="center", fontsize=6)
+    ax.set_xscale("log")
+    low = min(1.0, *(r.ratio for r in ratios))
+    ax.set_xlim(0.9 * low, 1.6 * max(r.ratio for r in ratios))
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= t <= ax.get_xlim()[1]]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.axvline(1, color=GREY, linewidth=1)
+    ax.set_yticks(range(len(ours)), ours)
+    ax.tick_params(axis="y", length=0)
+    ax.invert_yaxis()
+    ax.set_xlabel("times as long as ours", fontsize=8)
+    _legend_below(ax, 2)
 
 
 def _draw_resolutions(ax: Axes, report: Report) -> None:
-    """Milliseconds over megapixels, both logarithmic, with a line as the pixels."""
+    """Milliseconds over megapixels, both logarithmic, and a line that grows as the pixels."""
     slopes = resolution_slopes(report.measurements)
-    styles = _styles([f"{s.model} {s.engine}" for s in slopes])
+    styles = _Styles(report)
     for s in slopes:
-        label = f"{s.model}, {s.engine}" + (f", batch {s.batch}" if s.batch > 1 else "")
         milliseconds = [1e3 * value for value in s.seconds]
-        ax.plot(s.megapixels, milliseconds, **styles[f"{s.model} {s.engine}"],
-                label=f"{label}: {s.slope:.2f}")  # fmt: skip
+        styles.curve(ax, s.model, s.engine, s.megapixels, milliseconds, f"{s.slope:.2f}")
     ends = (min(s.megapixels[0] for s in slopes), max(s.megapixels[-1] for s in slopes))
-    lowest = min(1e3 * s.seconds[0] / s.megapixels[0] for s in slopes) / 1.6
-    ax.plot(ends, [lowest * end for end in ends], ":", color="#888888", label="as the pixels: 1")
+    lowest = min(1e3 * s.seconds[0] / s.megapixels[0] for s in slopes) / 1.7
+    ax.plot(ends, [lowest * end for end in ends], color=GREY, linewidth=1)
+    ax.annotate(" pixels: 1", (ends[1], lowest * ends[1]), fontsize=6.5, color=GREY, va="center")
     ax.set_xscale("log")
     ax.set_yscale("log")
     sizes = sorted({size for s in slopes for size in s.megapixels})
-    ax.set_xticks(sizes, [f"{size:.2g}" for size in sizes], fontsize=7)
+    ax.set_xticks(sizes, [f"{size:.2g}" for size in sizes])
     ax.minorticks_off()
     _axes(ax, "megapixels of the input", "ms, images to labels")
-    _title(ax, "Cost over resolution, and its exponent")
-    _legend(ax)
 
 
 def _draw_instances(ax: Axes, report: Report) -> None:
     """Milliseconds behind the forward over the instances in the scene."""
-    groups: dict[str, list[InstanceCost]] = {}
-    for cost in instance_costs(report.measurements):
-        groups.setdefault(f"{cost.model} {cost.size}, {cost.engine}", []).append(cost)
-    for (name, costs), style in zip(groups.items(), _styles(groups).values(), strict=True):
-        label = name
-        if costs[-1].whole is not None:
-            label += f": whole frame x {costs[-1].whole:.2f}"
-        x, y = [c.instances for c in costs], [1e3 * c.behind for c in costs]
-        ax.plot(x, y, **style, label=label)
+    costs = instance_costs(report.measurements)
+    styles = _Styles(report)
+    for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
+        group = [c for c in costs if (c.model, c.engine, c.size) == key]
+        note = "" if group[-1].whole is None else f"frame x {group[-1].whole:.2f}"
+        x, y = [c.instances for c in group], [1e3 * c.behind for c in group]
+        styles.curve(ax, *key[:2], x, y, note)
     ax.set_ylim(bottom=0)
+    ax.set_xticks(sorted({c.instances for c in costs}))
     _axes(ax, "instances in the scene", "ms behind the forward")
-    _title(ax, "Cost over instances")
-    _legend(ax)
 
 
-def _draw_batch_time(ax: Axes, report: Report) -> None:
+def _draw_batches(ax: Axes, report: Report) -> None:
     """Milliseconds per image over the batch."""
     costs = relative_costs(report.measurements)
-    names = list(dict.fromkeys(f"{c.model} {c.size}, {c.engine}" for c in costs))
-    for name, style in _styles(names).items():
-        group = [c for c in costs if f"{c.model} {c.size}, {c.engine}" == name]
+    styles = _Styles(report)
+    for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
+        group = [c for c in costs if (c.model, c.engine, c.size) == key]
         x, y = [c.batch for c in group], [1e3 * c.seconds / c.batch for c in group]
-        ax.plot(x, y, **style, label=name)
+        styles.curve(ax, *key[:2], x, y, f"{_digits(y[-1])} ms")
     ax.set_ylim(bottom=0)
     ax.set_xticks(sorted({c.batch for c in costs}))
     _axes(ax, "images in a batch", "ms per image")
-    _title(ax, "Cost over batch")
-    _legend(ax)
 
 
 def _draw_cameras(ax: Axes, report: Report) -> None:
-    """Time and memory of all cameras in one call, as multiples of one camera."""
+    """Time (filled) and memory (hollow) of all cameras in one call, as multiples of one."""
     costs = relative_costs(report.measurements)
-    names = list(dict.fromkeys(f"{c.model} {c.size}, {c.engine}" for c in costs))
-    for name, style in _styles(names).items():
-        group = [c for c in costs if f"{c.model} {c.size}, {c.engine}" == name]
+    styles = _Styles(report)
+    for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
+        group = [c for c in costs if (c.model, c.engine, c.size) == key]
         x = [c.batch for c in group]
-        ax.plot(x, [c.time for c in group], **style, label=f"{name}: time")
+        styles.curve(ax, *key[:2], x, [c.time for c in group], f"{group[-1].time:.1f}")
         if all(c.memory is not None for c in group):
-            dashed = {**style, "linestyle": "--", "markerfacecolor": "white"}
-            ax.plot(x, [c.memory for c in group], **dashed, label=f"{name}: memory")
+            memory = [c.memory for c in group]
+            styles.curve(ax, *key[:2], x, memory, f"{memory[-1]:.1f}", markerfacecolor="white")
     most = max(c.batch for c in costs)
-    ax.plot((1, most), (1, most), ":", color="#888888", label="as many single cameras")
+    ax.plot((1, most), (1, most), color=GREY, linewidth=1)
+    ax.annotate(" one by one", (most, most), fontsize=6.5, color=GREY, va="bottom", ha="right")
     ax.set_xticks(sorted({c.batch for c in costs}))
     _axes(ax, "cameras in one call", "times one camera")
-    _title(ax, "Cost over cameras")
-    _legend(ax)
 
 
-def _draw_peers(ax: Axes, report: Report) -> None:
-    """How many times as long the peers take, logarithmic."""
-    ratios = peer_ratios(report)
-    ours = list(dict.fromkeys(f"{r.model} {r.our_size}, {r.engine}" for r in ratios))
-    peers = list(dict.fromkeys(r.peer for r in ratios))
-    for offset, (peer, color) in enumerate(zip(peers, cycle(COLORS), strict=False)):
-        mine = [r for r in ratios if r.peer == peer]
-        at = [ours.index(f"{r.model} {r.our_size}, {r.engine}") for r in mine]
-        height = 0.8 / len(peers)
-        y = [a + (offset - (len(peers) - 1) / 2) * height for a in at]
-        bars = ax.barh(y, [r.ratio for r in mine], height * 0.9, color=color, label=peer)
-        ax.bar_label(bars, fmt=" %.1f", fontsize=6)
-    ax.axvline(1, color="#888888", linestyle=":", linewidth=1)
-    ax.set_yticks(range(len(ours)), ours, fontsize=6.5)
-    ax.tick_params(axis="y", length=0)
-    ax.invert_yaxis()
-    ax.margins(x=0.12)
-    ax.set_xlabel("times as long as ours", fontsize=8)
-    _title(ax, "Peers, as their users run them")
-    _legend(ax)
+class _Styles:
+    """Colours of models and line styles of engines, the same in all panels."""
+
+    def __init__(self, report: Report) -> None:
+        measured = report.measurements
+        self.models = list(dict.fromkeys(m.variant.model for m in measured))
+        self.engines = list(dict.fromkeys(f"{m.engine} {m.precision}" for m in measured))
+
+    def color(self, model: str) -> str:
+        return COLORS[self.models.index(model) % len(COLORS)]
+
+    def line(self, engine: str) -> str:
+        return LINES[self.engines.index(engine) % len(LINES)]
+
+    def curve(
+        self,
+        ax: Axes,
+        model: str,
+        engine: str,
+        x: Sequence[float],
+        y: Sequence[float],
+        note: str,
+        **options: Any,
+    ) -> None:
+        """Draw a curve with a note at its end."""
+        color = self.color(model)
+        style = {"color": color, "linestyle": self.line(engine), "linewidth": 1.4}
+        ax.plot(x, y, marker="o", markersize=4, **style, **options)
+        ax.annotate(f" {note}", (x[-1], y[-1]), fontsize=6.5, color=color, va="center")
+
+
+def _explain(part: SubFigure, report: Report) -> None:
+    """Say below the curves which colour and which line is what."""
+    from matplotlib.lines import Line2D
+
+    styles = _Styles(report)
+    handles = [Line2D([], [], color=styles.color(name), label=name) for name in styles.models]
+    handles += [
+        Line2D([], [], color=GREY, linestyle=styles.line(name), label=name)
+        for name in styles.engines
+    ]
+    part.legend(handles=handles, loc="outside lower left", ncols=5, fontsize=7, frameon=False)
 
 
 def _of_pictures(report: Report) -> list[Measurement]:
     """Return what the bars show: single images, and not more variants than can be read."""
     shown = [m for m in report.measurements if m.variant.instances is None]
     shown = [m for m in shown if m.variant.batch == 1] or shown
-    if len(shown) > MOST_BARS:
-        fastest: dict[object, Measurement] = {}
-        for m in sorted(shown, key=lambda m: m.median(PIPELINE)):
-            fastest.setdefault((m.variant.model, m.variant.resolution), m)
-        shown = [m for m in shown if m in fastest.values()]
-    if len(shown) > MOST_BARS:
-        largest = {m.variant.model: m for m in sorted(shown, key=lambda m: m.variant.resolution)}
-        shown = [m for m in shown if m in largest.values()]
+    for same in (
+        lambda m: (m.variant.model, m.variant.resolution),  # the fastest engine
+        lambda m: m.variant.model,  # the largest size
+    ):
+        if len(shown) > MOST_BARS:
+            best: dict[object, Measurement] = {}
+            for m in sorted(shown, key=lambda m: (m.variant.resolution, -m.median(PIPELINE))):
+                best[same(m)] = m
+            shown = [m for m in shown if best[same(m)] is m]
     return shown
 
 
@@ -224,30 +271,49 @@ def _sum(measurement: Measurement) -> float:
 
 def _label(measurement: Measurement) -> str:
     variant = measurement.variant
-    batch = f"{variant.batch} x " if variant.batch > 1 else ""
     size = "{}x{}".format(*variant.resolution)
-    return f"{variant.model}\n{batch}{size} {measurement.engine} {measurement.precision}"
+    if variant.batch > 1:
+        size = f"{variant.batch} x {size}"
+    return _name(variant.model, size, f"{measurement.engine} {measurement.precision}")
 
 
-def _styles(names: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Return colour and marker of every curve."""
-    return {
-        name: {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.4}
-        for name, color, marker in zip(dict.fromkeys(names), cycle(COLORS), cycle(MARKERS))
-    }
+def _name(model: str, size: str, engine: str) -> str:
+    return f"{model} {size} {engine}"
 
 
-def _title(ax: Axes, text: str) -> None:
-    ax.set_title(text, fontsize=9, loc="left", fontweight="bold")
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _axes(ax: Axes, x: str, y: str) -> None:
     ax.set_xlabel(x, fontsize=8)
     ax.set_ylabel(y, fontsize=8)
-    ax.tick_params(labelsize=7)
     ax.grid(color="#E8E8E8", linewidth=0.6)
     ax.set_axisbelow(True)
+    ax.margins(x=0.12)
 
 
-def _legend(ax: Axes) -> None:
-    ax.legend(fontsize=6, frameon=False)
+def _legend_below(ax: Axes, columns: int) -> None:
+    ax.legend(
+        fontsize=6.5, ncols=columns, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.17)
+    )
+
+
+_stages = _Panel("Where the time goes", _of_pictures, _draw_stages)
+_peers = _Panel("Peers, as their users run them", peer_ratios, _draw_peers)
+_resolutions = _Panel(
+    "Cost over resolution, and its exponent",
+    lambda report: resolution_slopes(report.measurements),
+    _draw_resolutions,
+)
+_instances = _Panel(
+    "Cost over instances", lambda report: instance_costs(report.measurements), _draw_instances
+)
+_batches = _Panel(
+    "Cost over batch", lambda report: relative_costs(report.measurements), _draw_batches
+)
+_cameras = _Panel(
+    "Cost over cameras: time, and memory (hollow)",
+    lambda report: relative_costs(report.measurements),
+    _draw_cameras,
+)

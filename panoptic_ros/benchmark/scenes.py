@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -26,11 +27,15 @@ def street_images(number: int, size: tuple[int, int]) -> list[np.ndarray]:
     """
     import cv2
 
+    images = [_street(index) for index in range(number)]
+    return [cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR) for image in images]
+
+
+@cache
+def _street(index: int) -> np.ndarray:
     from panoptic_ros.data.synthetic import SyntheticStreets
 
-    streets = SyntheticStreets(number, RENDERED, seed=5)
-    images = [streets[index][0].permute(1, 2, 0).numpy() for index in range(number)]
-    return [cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR) for image in images]
+    return SyntheticStreets(index + 1, RENDERED, seed=5)[index][0].permute(1, 2, 0).numpy()
 
 
 @dataclass(frozen=True)

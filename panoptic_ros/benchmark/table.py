@@ -170,15 +170,13 @@ def peer_table(report: Report) -> str:
             r.size,
             r.detections,
             milliseconds(r.peer_seconds),
-            r.model,
-            r.our_size,
-            r.engine,
+            f"{r.model} {r.engine}",
             milliseconds(r.our_seconds),
             f"{r.ratio:.1f}",
         ]
         for r in peer_ratios(report)
     ]
-    header = ("peer", "size", "found", "ms", "ours", "size", "engine", "ms", "times as long")
+    header = ("peer", "size", "found", "ms", "ours", "ms", "times as long")
     return format_table(header, rows, left=2)
 
 
