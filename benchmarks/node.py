@@ -129,8 +129,10 @@ def overhead(seconds: float) -> Iterator[tuple[str, str, str]]:
     """Measure the way through the node beside the way straight from camera to receiver."""
     options = {"seconds": seconds, "size": FULL_HD}
     with rig(options, listen=("/image",)) as run:
-        direct = percentile(run.run()["/image"], 0.5)
+        ages = run.run()["/image"]
+        direct = percentile(ages, 0.5)
     yield "1080p bgr8 at 30 Hz, camera to receiver: age p50", f"{direct:.1f} ms", ""
+    yield "- frames lost", f"{run.sent - len(ages)} of {run.sent}", ""
     with rig(options, listen=("/panoptic/labels",), parameters={"model": FREE}) as run:
         ages = run.run()["/panoptic/labels"]
         middle, late = percentile(ages, 0.5), percentile(ages, 0.95)
@@ -138,6 +140,11 @@ def overhead(seconds: float) -> Iterator[tuple[str, str, str]]:
         yield "- against the direct way", f"{middle / direct:.2f}", ""
         yield "- p95", f"{late:.1f} ms", ""
         yield "- frames lost", f"{run.sent - len(ages)} of {run.sent}", "0"
+        on_way = (run.sent - run.count("received"), run.count("published") - len(ages))
+        where = "{} to the node, {} in it, {} from it".format(
+            on_way[0], run.count("received") - run.count("published"), on_way[1]
+        )
+        yield "- of them", where, ""
         stages = ("wait", "convert", "segment", "publish")
         inside = ", ".join(f"{name} {run.stage(name):.1f}" for name in stages)
         yield "- stages in the node, p50 (ms)", inside, ""

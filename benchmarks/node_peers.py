@@ -131,7 +131,7 @@ class Camera(Node):
         while due < start + seconds:
             rclpy.spin_once(self, timeout_sec=0)
             time.sleep(max(0.0, due - time.monotonic()))
-            due += self._period
+            due = max(due, time.monotonic() - self._period) + self._period  # never in a burst
             for output in self._outputs:
                 stamp = self._message.header.stamp
                 stamp.sec, stamp.nanosec = divmod(time.time_ns(), NANOSECONDS)
