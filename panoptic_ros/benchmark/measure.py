@@ -5,7 +5,9 @@ A machine that is busy for a while then slows all of them down alike, and ratios
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from panoptic_ros.benchmark.machine import describe_machine
@@ -37,6 +39,8 @@ def measure(
     frame: Size | None = None,
     malloc: str = "as the environment says",
     say: Say = lambda _: None,
+    seconds: float = math.inf,
+    checkpoint: Callable[[Report], None] = lambda _: None,
 ) -> Report:
     """Load everything, measure it in ``repeat`` rounds, and report.
 
@@ -50,6 +54,9 @@ def measure(
         frame: (height, width) of the images; None for the resolution of each variant.
         malloc: How the process was told to treat freed memory, for the report.
         say: Called with a line about what happens.
+        seconds: Time for all of it: two thirds to load, and as many rounds as fit then, at least
+            one.
+        checkpoint: Called with what there is after every round.
 
     Raises:
         ValueError: ``repeat`` is below 1.
@@ -57,36 +64,52 @@ def measure(
     if repeat < 1:
         raise ValueError(f"repeat is {repeat}; expected 1 or more")
     report = Report(describe_machine(malloc))
+    start = time.monotonic()
     device = variants[0].device if variants else "auto"
-    ours = _load(variants, lambda variant: Subject(variant, frame), report, say)
-    others = _load(peers, lambda peer: PeerSubject(*peer, device), report, say)
-    _run_rounds([*ours, *others], repeat, report, say)
-    report.measurements += [s.measurement() for s in ours if len(s.seconds)]
-    report.peers += [s.peer() for s in others if len(s.seconds)]
+    loader = _Loader(report, say, start + seconds * 2 / 3)
+    ours = loader.load(variants, lambda variant: Subject(variant, frame))
+    others = loader.load(peers, lambda peer: PeerSubject(*peer, device))
+    for done in _rounds([*ours, *others], repeat, report, say, start + seconds):
+        report.measurements = [s.measurement() for s in ours if s.seconds]
+        report.peers = [s.peer() for s in others if s.seconds]
+        report.complete = done
+        checkpoint(report)
     return report
 
 
-def _load(
-    keys: Iterable[_Key], load: Callable[[_Key], _Subject], report: Report, say: Say
-) -> list[_Subject]:
-    loaded = []
-    for key in keys:
-        say(f"loading {_name(key)}")
-        try:
-            loaded.append(load(key))
-        except (ValueError, RuntimeError, ImportError, MemoryError) as error:
-            _skip(report, _name(key), error, say)
-    return loaded
+class _Loader:
+    """Loads what can be loaded until a point in time, and reports the rest as skipped."""
+
+    def __init__(self, report: Report, say: Say, deadline: float) -> None:
+        self._report, self._say, self._deadline = report, say, deadline
+
+    def load(self, keys: Iterable[_Key], load: Callable[[_Key], _Subject]) -> list[_Subject]:
+        loaded = []
+        for key in keys:
+            self._say(f"loading {_name(key)}")
+            try:
+                if time.monotonic() > self._deadline:
+                    raise RuntimeError("no time left")
+                loaded.append(load(key))
+            except (ValueError, RuntimeError, ImportError, MemoryError) as error:
+                _skip(self._report, _name(key), error, self._say)
+        return loaded
 
 
-def _run_rounds(subjects: list[Runs], repeat: int, report: Report, say: Say) -> None:
+def _rounds(
+    subjects: list[Runs], repeat: int, report: Report, say: Say, deadline: float
+) -> Iterator[bool]:
     """Run each subject once per round, each round starting with another of them.
 
     A round before the first does not count: it is the one that finds caches cold.
+
+    Yields:
+        After every round that counts, whether it was the last.
     """
     failed: set[int] = set()
     for number in range(repeat + 1):
         say(f"round {number} of {repeat}" if number else "warming up")
+        start = time.monotonic()
         for turn in range(len(subjects)):
             index = (number + turn) % len(subjects)
             if index in failed:
@@ -95,11 +118,16 @@ def _run_rounds(subjects: list[Runs], repeat: int, report: Report, say: Say) -> 
                 subjects[index].run()
             except (ValueError, RuntimeError, MemoryError) as error:
                 failed.add(index)
-                subjects[index].seconds.clear()
                 _skip(report, str(subjects[index]), error, say)
-        if number == 0:
-            for subject in subjects:
+        for index, subject in enumerate(subjects):
+            if number == 0 or index in failed:
                 subject.seconds.clear()
+        now = time.monotonic()
+        late = now + (now - start) > deadline
+        if number:
+            yield number == repeat or late
+            if late:
+                return
 
 
 def _skip(report: Report, name: str, error: Exception, say: Say) -> None:

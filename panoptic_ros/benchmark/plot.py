@@ -17,20 +17,24 @@ from panoptic_ros.benchmark.comparisons import (
     resolution_slopes,
 )
 from panoptic_ros.benchmark.machine import machine_line
+from panoptic_ros.benchmark.plot_style import (
+    COLORS,
+    GREY,
+    Styles,
+    explain,
+    label_axes,
+    legend_below,
+)
 from panoptic_ros.benchmark.results import PIPELINE, STAGES, Measurement, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
-# Colours that colour-blind people tell apart (Okabe and Ito); the forward, which is what has to
-# be paid, in grey.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-STAGE_COLORS = ("#56B4E9", "#0072B2", "#009E73", "#C4C4C4", "#D55E00", "#E69F00", "#CC79A7")
-LINES = ("-", "--", "-.", ":")
-GREY = "#777777"
 WIDTH, BAR, CURVES = 11.0, 0.2, 3.3  # inches: the picture, a bar, a row of curves
 MOST_BARS = 16
+# The forward, which has to be paid, in grey.
+STAGE_COLORS = ("#56B4E9", "#0072B2", "#009E73", "#C4C4C4", "#D55E00", "#E69F00", "#CC79A7")
 
 
 def plot_report(report: Report, path: Path) -> None:
@@ -65,7 +69,7 @@ def plot_report(report: Report, path: Path) -> None:
     for part, panels in zip(parts, filter(None, (bars, curves)), strict=True):
         _fill(part, panels, report)
     if curves:
-        _explain(parts[-1], report)
+        explain(parts[-1], report)
     figure.suptitle(machine_line(report.machine).split("\n")[0], fontsize=8, color=GREY)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
@@ -110,7 +114,7 @@ def _draw_stages(ax: Axes, report: Report) -> None:
     ax.invert_yaxis()
     ax.set_xlim(0, 100)
     ax.set_xlabel("share of the call (%)", fontsize=8)
-    _legend_below(ax, 4)
+    legend_below(ax, 4)
 
 
 def _draw_peers(ax: Axes, report: Report) -> None:
@@ -138,13 +142,13 @@ def _draw_peers(ax: Axes, report: Report) -> None:
     ax.tick_params(axis="y", length=0)
     ax.invert_yaxis()
     ax.set_xlabel("times as long as ours", fontsize=8)
-    _legend_below(ax, 2)
+    legend_below(ax, 2, -0.55)
 
 
 def _draw_resolutions(ax: Axes, report: Report) -> None:
     """Milliseconds over megapixels, both logarithmic, and a line that grows as the pixels."""
     slopes = resolution_slopes(report.measurements)
-    styles = _Styles(report)
+    styles = Styles(report)
     for s in slopes:
         milliseconds = [1e3 * value for value in s.seconds]
         styles.curve(ax, s.model, s.engine, s.megapixels, milliseconds, f"{s.slope:.2f}")
@@ -157,40 +161,40 @@ def _draw_resolutions(ax: Axes, report: Report) -> None:
     sizes = sorted({size for s in slopes for size in s.megapixels})
     ax.set_xticks(sizes, [f"{size:.2g}" for size in sizes])
     ax.minorticks_off()
-    _axes(ax, "megapixels of the input", "ms, images to labels")
+    label_axes(ax, "megapixels of the input", "ms, images to labels")
 
 
 def _draw_instances(ax: Axes, report: Report) -> None:
     """Milliseconds behind the forward over the instances in the scene."""
     costs = instance_costs(report.measurements)
-    styles = _Styles(report)
+    styles = Styles(report)
     for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
         group = [c for c in costs if (c.model, c.engine, c.size) == key]
-        note = "" if group[-1].whole is None else f"frame x {group[-1].whole:.2f}"
+        note = "" if group[-1].whole is None else f"x {group[-1].whole:.2f}"
         x, y = [c.instances for c in group], [1e3 * c.behind for c in group]
         styles.curve(ax, *key[:2], x, y, note)
     ax.set_ylim(bottom=0)
     ax.set_xticks(sorted({c.instances for c in costs}))
-    _axes(ax, "instances in the scene", "ms behind the forward")
+    label_axes(ax, "instances in the scene", "ms behind the forward")
 
 
 def _draw_batches(ax: Axes, report: Report) -> None:
     """Milliseconds per image over the batch."""
     costs = relative_costs(report.measurements)
-    styles = _Styles(report)
+    styles = Styles(report)
     for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
         group = [c for c in costs if (c.model, c.engine, c.size) == key]
         x, y = [c.batch for c in group], [1e3 * c.seconds / c.batch for c in group]
         styles.curve(ax, *key[:2], x, y, f"{_digits(y[-1])} ms")
     ax.set_ylim(bottom=0)
     ax.set_xticks(sorted({c.batch for c in costs}))
-    _axes(ax, "images in a batch", "ms per image")
+    label_axes(ax, "images in a batch", "ms per image")
 
 
 def _draw_cameras(ax: Axes, report: Report) -> None:
     """Time (filled) and memory (hollow) of all cameras in one call, as multiples of one."""
     costs = relative_costs(report.measurements)
-    styles = _Styles(report)
+    styles = Styles(report)
     for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
         group = [c for c in costs if (c.model, c.engine, c.size) == key]
         x = [c.batch for c in group]
@@ -202,51 +206,7 @@ def _draw_cameras(ax: Axes, report: Report) -> None:
     ax.plot((1, most), (1, most), color=GREY, linewidth=1)
     ax.annotate(" one by one", (most, most), fontsize=6.5, color=GREY, va="bottom", ha="right")
     ax.set_xticks(sorted({c.batch for c in costs}))
-    _axes(ax, "cameras in one call", "times one camera")
-
-
-class _Styles:
-    """Colours of models and line styles of engines, the same in all panels."""
-
-    def __init__(self, report: Report) -> None:
-        measured = report.measurements
-        self.models = list(dict.fromkeys(m.variant.model for m in measured))
-        self.engines = list(dict.fromkeys(f"{m.engine} {m.precision}" for m in measured))
-
-    def color(self, model: str) -> str:
-        return COLORS[self.models.index(model) % len(COLORS)]
-
-    def line(self, engine: str) -> str:
-        return LINES[self.engines.index(engine) % len(LINES)]
-
-    def curve(
-        self,
-        ax: Axes,
-        model: str,
-        engine: str,
-        x: Sequence[float],
-        y: Sequence[float],
-        note: str,
-        **options: Any,
-    ) -> None:
-        """Draw a curve with a note at its end."""
-        color = self.color(model)
-        style = {"color": color, "linestyle": self.line(engine), "linewidth": 1.4}
-        ax.plot(x, y, marker="o", markersize=4, **style, **options)
-        ax.annotate(f" {note}", (x[-1], y[-1]), fontsize=6.5, color=color, va="center")
-
-
-def _explain(part: SubFigure, report: Report) -> None:
-    """Say below the curves which colour and which line is what."""
-    from matplotlib.lines import Line2D
-
-    styles = _Styles(report)
-    handles = [Line2D([], [], color=styles.color(name), label=name) for name in styles.models]
-    handles += [
-        Line2D([], [], color=GREY, linestyle=styles.line(name), label=name)
-        for name in styles.engines
-    ]
-    part.legend(handles=handles, loc="outside lower left", ncols=5, fontsize=7, frameon=False)
+    label_axes(ax, "cameras in one call", "times one camera")
 
 
 def _of_pictures(report: Report) -> list[Measurement]:
@@ -283,20 +243,6 @@ def _name(model: str, size: str, engine: str) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _axes(ax: Axes, x: str, y: str) -> None:
-    ax.set_xlabel(x, fontsize=8)
-    ax.set_ylabel(y, fontsize=8)
-    ax.grid(color="#E8E8E8", linewidth=0.6)
-    ax.set_axisbelow(True)
-    ax.margins(x=0.12)
-
-
-def _legend_below(ax: Axes, columns: int) -> None:
-    ax.legend(
-        fontsize=6.5, ncols=columns, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.17)
-    )
 
 
 _stages = _Panel("Where the time goes", _of_pictures, _draw_stages)

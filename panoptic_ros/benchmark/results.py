@@ -141,12 +141,14 @@ class Report:
         measurements: In the order in which they were asked for.
         peers: Networks of other libraries, measured in the same rounds.
         skipped: What could not be measured, and why.
+        complete: Whether all rounds were run; a run that was ended by force leaves False.
     """
 
     machine: dict[str, Any]
     measurements: list[Measurement] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    complete: bool = False
 
     def add(self, other: Report, run: str) -> None:
         """Take over what another run on the same machine measured, under a name for it."""
@@ -194,6 +196,7 @@ def read_json(path: Path) -> Report:
             measurements=[_measurement(entry) for entry in fields["measurements"]],
             peers=[Peer(**{**p, "resolution": tuple(p["resolution"])}) for p in fields["peers"]],
             skipped=[tuple(entry) for entry in fields["skipped"]],
+            complete=fields["complete"],
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a report of panoptic benchmark: {error!r}") from error
