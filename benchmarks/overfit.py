@@ -29,7 +29,7 @@ from panoptic_ros.evaluation.evaluate import dataset_truth, evaluate, format_tab
 from panoptic_ros.model_zoo import ModelConfig, load_config
 from panoptic_ros.networks import NETWORKS
 from panoptic_ros.networks.base import PanopticNetwork, PanopticTarget
-from panoptic_ros.networks.upsampling import upsampled_argmax
+from panoptic_ros.networks.upsampling import Step, upsampled_argmax
 from panoptic_ros.segmenter import Segmenter
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "config/networks"
@@ -63,7 +63,7 @@ def without_details(target: PanopticTarget) -> PanopticTarget:
     """Return a truth whose segments that a map at 1/STRIDE cannot show are void."""
     number = len(target.class_ids) + 1
     shares = F.avg_pool2d(F.one_hot(target.slots, number).permute(2, 0, 1).float(), STRIDE)
-    coarse = upsampled_argmax(shares, STRIDE, tuple(target.slots.shape))
+    coarse = upsampled_argmax(shares, Step((STRIDE, STRIDE), tuple(target.slots.shape)))
     slots = torch.arange(number)[:, None, None]
     fine, shown = target.slots == slots, coarse == slots
     iou = (fine & shown).sum((1, 2)) / (fine | shown).sum((1, 2)).clamp(min=1)

@@ -57,7 +57,7 @@ class SegmentMap(NamedTuple):
     """The segments of one image, in S fixed slots, on the device that made them.
 
     Attributes:
-        slots: int64, (H, W): 0 is void, k belongs to slot k - 1.
+        slots: int32, (H, W): 0 is void, k belongs to slot k - 1.
         class_ids: int64, (S,): category id of each slot, 0 for an empty slot. A stuff class
             has at most one slot.
         scores: float32, (S,): confidence 0..1; 1 for stuff without a score of its own.

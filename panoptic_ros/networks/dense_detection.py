@@ -45,8 +45,9 @@ from panoptic_ros.networks.dense_detection_targets import (
     levelness_target,
 )
 from panoptic_ros.networks.detection import Candidates, Detections, suppress, top_candidates
+from panoptic_ros.networks.masks import Mask, enlarged_masks
 from panoptic_ros.networks.merging import merge_panoptic
-from panoptic_ros.networks.upsampling import resize_nearest, upsampled_argmax
+from panoptic_ros.networks.upsampling import Step, resize_nearest, upsampled_argmax
 from panoptic_ros.prediction import MAX_CLASS_ID
 
 MAX_OFFSET = 10_000.0  # pixels
@@ -177,7 +178,11 @@ class DenseDetection(PanopticNetwork):
                 boxes, labels, scores = boxes[:used], labels[:used], scores[:used]
             stuff = self._stuff_slots(raw["semantic"][i], valid)
             masks = self.masks(boxes, labels, dense[i], raw["semantic"][i], valid)
-            masks = (mask & (score > 0) for mask, score in zip(masks, scores, strict=True))
+            if boxes.is_cuda:  # slots not in use
+                masks = (
+                    mask._replace(inside=mask.inside & (score > 0))
+                    for mask, score in zip(masks, scores, strict=True)
+                )
             slots = merge_panoptic(masks, stuff, options.overlap_threshold)
             things = torch.where(scores > 0, self.thing_ids[labels], 0)
             class_ids = torch.cat((things, self.stuff_ids))
@@ -221,7 +226,7 @@ class DenseDetection(PanopticNetwork):
         dense: Tensor,
         semantic: Tensor,
         size: tuple[int, int],
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Mask]:
         """Construct the masks of one image's detections (eq. 5 to 7), a few at a time.
 
         Args:
@@ -232,21 +237,21 @@ class DenseDetection(PanopticNetwork):
             size: Rows and columns of the masks, at most (H, W).
 
         Yields:
-            The mask of each box: bool, ``size``.
+            The mask of each box.
         """
         logits = F.interpolate(semantic[None], size=dense.shape[1:3], mode="bilinear")
         class_probability = logits[0].softmax(0)[self.first_thing :]
-        for start in range(0, len(boxes), MASKS_PER_CHUNK):
-            chunk = slice(start, start + MASKS_PER_CHUNK)
-            agreement = smoothed_giou(boxes[chunk], dense).amax(1)
-            probability = agreement * class_probability[labels[chunk]]
-            fine = F.interpolate(probability[None], scale_factor=4, mode="bilinear")[0]
-            yield from fine[:, : size[0], : size[1]] >= MASK_THRESHOLD
+        soft_masks = _soft_masks if boxes.is_cuda else _soft_masks_of_likely_pixels
+        for soft in soft_masks(boxes, labels, dense, class_probability):
+            yield from enlarged_masks(soft, MASK_THRESHOLD, [Step((4.0, 4.0), size)])
 
     def _stuff_slots(self, semantic: Tensor, size: tuple[int, int]) -> Tensor:
         """Return 1 + the stuff index of the best class of each pixel; 0 where that is a thing."""
         slot_of_channel = self.class_index(self.semantic_ids, self.stuff_ids) + 1
-        return slot_of_channel[upsampled_argmax(semantic, 8, size)]
+        channel = upsampled_argmax(semantic, Step((8.0, 8.0), size))
+        return (
+            slot_of_channel.to(channel.dtype).index_select(0, channel.flatten().int()).view(size)
+        )
 
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
         """Return the six terms of eq. 19 (five without levelness)."""
@@ -365,6 +370,37 @@ def _suppress_twice(candidates: Candidates, boxes: Tensor) -> Detections:
         final.scores,
         kept.locations.gather(1, final.locations),
     )
+
+
+def _soft_masks(
+    boxes: Tensor, labels: Tensor, dense: Tensor, probability: Tensor
+) -> Iterator[Tensor]:
+    """Multiply agreement and class probability (eq. 7): (n, H/4, W/4) of a few boxes at a time."""
+    for start in range(0, len(boxes), MASKS_PER_CHUNK):
+        chunk = slice(start, start + MASKS_PER_CHUNK)
+        agreement = smoothed_giou(boxes[chunk], dense).amax(1)
+        yield agreement * probability[labels[chunk]]
+
+
+def _soft_masks_of_likely_pixels(
+    boxes: Tensor, labels: Tensor, dense: Tensor, probability: Tensor
+) -> Iterator[Tensor]:
+    """Do the same, but only where the class is likely enough: agreement is at most 1.
+
+    And in the cells around, from which masks are interpolated.
+    """
+    likely = {}
+    for label in labels.unique().tolist():
+        around = F.max_pool2d(probability[label][None], 3, stride=1, padding=1)
+        pixels = torch.nonzero(around.flatten() > MASK_THRESHOLD).flatten()
+        candidates = dense.flatten(1, 2).index_select(1, pixels)[:, :, None]
+        likely[label] = pixels, candidates, probability[label].flatten()[pixels]
+    for box, label in zip(boxes, labels.tolist(), strict=True):
+        pixels, candidates, of_class = likely[label]
+        soft = torch.zeros_like(probability[:1])
+        agreement = smoothed_giou(box[None], candidates).amax(1).flatten()
+        soft.view(-1)[pixels] = agreement * of_class
+        yield soft
 
 
 def _tower(inputs: int, channels: int) -> nn.Sequential:

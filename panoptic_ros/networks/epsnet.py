@@ -32,14 +32,15 @@ from panoptic_ros.networks.epsnet_boxes import (
     pairwise_iou,
 )
 from panoptic_ros.networks.epsnet_loss import multibox_loss, semantic_loss
+from panoptic_ros.networks.masks import Mask, enlarged_masks
 from panoptic_ros.networks.merging import merge_panoptic
+from panoptic_ros.networks.upsampling import Step, upsampled_argmax
 
 CANDIDATE_SCORE = 0.05
 CANDIDATES_PER_CLASS = 200
 NMS_THRESHOLD = 0.5
 MAX_INSTANCES = 100
 MASKS_PER_CHUNK = 4
-CLASSES_PER_CHUNK = 4
 
 
 class EPSNet(PanopticNetwork):
@@ -148,19 +149,22 @@ class EPSNet(PanopticNetwork):
             scores, labels, boxes, coefficients = (field[i] for field in found)
             if not scores.is_cuda:  # counting the slots in use needs no synchronisation there
                 used = int((scores > 0).sum())
-                scores, labels = scores[:used], labels[:used]
-            boxes, coefficients = boxes[: len(scores)], coefficients[: len(scores)]
+                scores, labels, boxes, coefficients = (
+                    field[:used] for field in (scores, labels, boxes, coefficients)
+                )
             usable = (scores > 0) & has_area(boxes, size.output)
-            made = self.masks(raw["prototypes"][i], coefficients, boxes, size.output)
             covered = torch.zeros(size.output, dtype=torch.bool, device=scores.device)
-            nothing = torch.zeros_like(covered, dtype=torch.int64)
-            masks = _joined((mask & use for mask, use in zip(made, usable, strict=True)), covered)
+            made = self.masks(raw["prototypes"][i], coefficients, boxes, size.output)
+            nothing = torch.zeros_like(covered, dtype=torch.int16)
+            masks = _joined(made, usable, covered)
             slots = merge_panoptic(masks, nothing, options.overlap_threshold)
-            stuff = self.stuff_map(raw["prototypes"][i], raw["semantic_coefficients"][i], covered)
-            slots = torch.where((slots == 0) & (stuff > 0), stuff + len(scores), slots)
+            stuff = self.stuff_map(
+                raw["prototypes"][i], raw["semantic_coefficients"][i], covered & (slots == 0)
+            )
+            stuff = torch.where(stuff > 0, stuff + len(scores), 0)
             class_ids = torch.cat((self.thing_ids[labels] * usable, self.stuff_ids))
             scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
-            segments.append(SegmentMap(slots, class_ids, scores))
+            segments.append(SegmentMap(torch.where(slots > 0, slots, stuff), class_ids, scores))
         return segments
 
     def detect(self, raw: dict[str, Tensor], score_threshold: float) -> Instances:
@@ -193,7 +197,7 @@ class EPSNet(PanopticNetwork):
 
     def masks(
         self, prototypes: Tensor, coefficients: Tensor, boxes: Tensor, size: tuple[int, int]
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[Mask]:
         """Make the masks of one image's instances, a few at a time.
 
         Args:
@@ -203,17 +207,17 @@ class EPSNet(PanopticNetwork):
             size: Rows and columns of the masks.
 
         Yields:
-            The mask of each instance: bool, ``size``.
+            The mask of each instance.
         """
+        grid = prototypes.shape[-2:]
         for start in range(0, len(boxes), MASKS_PER_CHUNK):
             chunk = slice(start, start + MASKS_PER_CHUNK)
             logits = torch.einsum("nk,khw->nhw", coefficients[chunk], prototypes)
-            cropped = logits.sigmoid() * crop_window(boxes[chunk], prototypes.shape[-2:])
-            fine = F.interpolate(cropped[None], size=size, mode="bilinear")[0]
-            yield from fine > 0.5
+            cropped = logits.sigmoid() * crop_window(boxes[chunk], grid)
+            yield from enlarged_masks(cropped, 0.5, [Step.to(size, grid)])
 
     def stuff_map(self, prototypes: Tensor, coefficients: Tensor, covered: Tensor) -> Tensor:
-        """Return the stuff class of every pixel: int64, (H, W), 0 for none, else 1..N_stuff.
+        """Return the stuff class of every pixel: int16, (H, W), 0 for none, else 1..N_stuff.
 
         S = P Y (equation 1; its softmax does not change the argmax). "Other" competes as class 0
         and loses 1 where an instance lies, so that stuff shows through gaps between them. The
@@ -226,17 +230,8 @@ class EPSNet(PanopticNetwork):
         """
         logits = torch.einsum("kc,khw->chw", coefficients, prototypes)
         logits = torch.cat((logits[-1:], logits[1:-1]))
-        best = torch.full_like(covered, -torch.inf, dtype=logits.dtype)
-        index = torch.zeros_like(covered, dtype=torch.int64)
-        for start in range(0, len(logits), CLASSES_PER_CHUNK):
-            chunk = logits[None, start : start + CLASSES_PER_CHUNK]
-            fine = F.interpolate(chunk, size=tuple(covered.shape), mode="bilinear")[0]
-            if start == 0:
-                fine[0] -= covered.to(fine.dtype)
-            value, place = fine.max(0)
-            index = torch.where(value > best, place + start, index)
-            best = torch.maximum(value, best)
-        return index
+        step = Step.to(tuple(covered.shape), logits.shape[1:])
+        return upsampled_argmax(logits, step, covered=covered)
 
     # Training (section 3.2)
 
@@ -396,10 +391,11 @@ class CrossLayerAttention(nn.Module):
         return z
 
 
-def _joined(masks: Iterator[Tensor], union: Tensor) -> Iterator[Tensor]:
-    """Pass masks (H, W) on one by one, so that they need not exist at once, and join them."""
-    for mask in masks:
-        union |= mask
+def _joined(masks: Iterator[Mask], usable: Tensor, union: Tensor) -> Iterator[Mask]:
+    """Pass the usable masks on one by one, so that they need not exist at once, and join them."""
+    for mask, use in zip(masks, usable, strict=True):
+        mask.inside.logical_and_(use)
+        union[mask.rows, mask.columns] |= mask.inside
         yield mask
 
 

@@ -24,7 +24,7 @@ from panoptic_ros.networks.base import (
     SegmentMap,
 )
 from panoptic_ros.networks.retinanet import RetinaNet
-from panoptic_ros.networks.upsampling import resize_nearest, upsampled_argmax
+from panoptic_ros.networks.upsampling import Step, resize_nearest, upsampled_argmax
 
 _STRIDE = 8  # of the single feature map
 _DETECTION_WEIGHT, _PANOPTIC_WEIGHT = 0.5, 1.0  # lambda_det, lambda_pan of equation 1
@@ -219,10 +219,10 @@ class FPSNet(PanopticNetwork):
         return [SegmentMap(*item) for item in zip(slots, class_ids, scores, strict=True)]
 
     def _slots(self, logits: Tensor, size: FrameSize) -> Tensor:
-        slots = upsampled_argmax(logits, _STRIDE, size.valid) + 1
+        slots = upsampled_argmax(logits, Step((_STRIDE, _STRIDE), size.valid)) + 1
         if self.stuff_ids.numel() == 0:
             slots = slots.where(slots <= self.num_attention, 0)
-        return resize_nearest(slots, size.output)
+        return resize_nearest(slots, size.output).int()
 
     def _split(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Split the head's outputs: things, stuff, unmatched things, unlabelled."""

@@ -12,8 +12,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from panoptic_ros.networks.masks import Mask
 
-def merge_panoptic(masks: Iterable[Tensor], stuff: Tensor, overlap_threshold: float) -> Tensor:
+
+def merge_panoptic(
+    masks: Iterable[Mask | Tensor], stuff: Tensor, overlap_threshold: float
+) -> Tensor:
     """Merge overlapping instance masks and a stuff map into one map of slots.
 
     An instance is skipped when its area is 0 or when strictly more than ``overlap_threshold`` of
@@ -21,25 +25,24 @@ def merge_panoptic(masks: Iterable[Tensor], stuff: Tensor, overlap_threshold: fl
     image is encoded, since what stuff gets here is final.
 
     Args:
-        masks: N bool masks (H, W), best score first, at the size of the label image: a tensor
-            (N, H, W), or whatever makes them one by one, so that they need not exist at once.
-        stuff: int64, (H, W): 0 for no stuff, k for stuff slot k - 1.
+        masks: N masks, best score first, bool (H, W) or a part of it: a tensor (N, H, W), or
+            whatever makes them one by one, so that they need not exist at once.
+        stuff: Any integer, (H, W): 0 for no stuff, k for stuff slot k - 1.
         overlap_threshold: 0..1.
 
     Returns:
-        int64, (H, W): 0 for void, i + 1 for mask i, N + k for stuff k.
+        int32, (H, W): 0 for void, i + 1 for mask i, N + k for stuff k.
     """
-    # Every mask adds its number to the pixels it gets. Bytes and 16 bits, not 64: it is a walk
-    # over the whole image per mask, and memory is what it waits for.
     owner = torch.zeros_like(stuff, dtype=torch.int16)
-    free = torch.ones_like(stuff, dtype=torch.bool)
     number = 0
     for mask in masks:
         number += 1
-        own = mask & free
-        area = torch.count_nonzero(mask)
+        inside, rows, columns = mask if isinstance(mask, Mask) else Mask.whole(mask)
+        painted = owner[rows, columns]
+        own = inside & (painted == 0)
+        area = torch.count_nonzero(inside)
         covered = area - torch.count_nonzero(own)
         own &= (area > 0) & (covered <= overlap_threshold * area)
-        owner.add_(own.to(torch.int16), alpha=number)
-        free &= ~own
-    return torch.where(free, torch.where(stuff > 0, stuff + number, 0), owner.long())
+        painted.masked_fill_(own, number)
+    stuff = stuff.to(torch.int16)
+    return torch.where(owner > 0, owner, torch.where(stuff > 0, stuff + number, 0)).int()

@@ -23,7 +23,7 @@ from panoptic_ros.networks.base import (
 from panoptic_ros.networks.coordinates import append_coordinates
 from panoptic_ros.networks.icnet import STRIDES, ICNet
 from panoptic_ros.networks.mean_shift import mean_shift, nearest_center
-from panoptic_ros.networks.upsampling import resize_nearest, upsampled_argmax
+from panoptic_ros.networks.upsampling import Step, resize_nearest, upsampled_argmax
 
 _STRIDE = STRIDES[0]  # of the semantic logits and the embedding that are predicted from
 _SCALE_WEIGHTS = (1.0, 0.4, 0.16)  # lambda_t of equations 1 and 6 at 1/4, 1/8, 1/16
@@ -186,7 +186,7 @@ class PanoNet(PanopticNetwork):
         scores = self._scores(semantic_cells, groups, nearest, center_groups)
         keep = (center_groups >= 0) & (scores >= options.score_threshold)
 
-        pixel_class = upsampled_argmax(semantic, _STRIDE, size.valid)
+        pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid)).long()
         lines = [torch.arange(n, device=points.device) // _STRIDE for n in size.valid]
         cell = lines[0][:, None] * cells[1] + lines[1]
         cluster = nearest[pixel_class.clamp(max=things - 1), cell]
@@ -195,7 +195,7 @@ class PanoNet(PanopticNetwork):
         slots = torch.where(pixel_class < things, cluster_slot, stuff_slot)
         class_ids = torch.cat((self.thing_ids[center_groups.clamp(min=0)] * keep, self.stuff_ids))
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
-        return SegmentMap(resize_nearest(slots, size.output), class_ids, scores)
+        return SegmentMap(resize_nearest(slots.short(), size.output).int(), class_ids, scores)
 
     def _nearest_of_class(self, points: Tensor, centers: Tensor, groups: Tensor) -> Tensor:
         """Return the nearest centre of every thing class for every cell: (N_things, N)."""

@@ -26,6 +26,7 @@ from panoptic_ros.networks.base import (
     PredictionOptions,
     SegmentMap,
 )
+from panoptic_ros.networks.masks import enlarged_masks
 from panoptic_ros.networks.merging import merge_panoptic
 from panoptic_ros.networks.panoptic_fcn_fusion import Kernels, best_first, fuse_stuff, fuse_things
 from panoptic_ros.networks.panoptic_fcn_heads import (
@@ -34,7 +35,7 @@ from panoptic_ros.networks.panoptic_fcn_heads import (
     PositionHead,
     SemanticFPN,
 )
-from panoptic_ros.networks.panoptic_fcn_masks import best_mask, enlarge, mask_scores, soft_masks
+from panoptic_ros.networks.panoptic_fcn_masks import best_mask, mask_scores, soft_masks, steps_to
 from panoptic_ros.networks.panoptic_fcn_targets import (
     center_heatmap,
     dice_loss,
@@ -224,6 +225,9 @@ class PanopticFCN(PanopticNetwork):
         The score of a thing is multiplied by the mean of its soft mask where that is true.
         """
         things = fuse_things(self.find_things(raw), self.similarity_threshold)
+        if not things.scores.is_cuda:  # counting what is left needs no synchronisation there
+            used = int((things.scores > 0).sum(1).amax())
+            things = things.take(best_first(things.scores)[:, :used])
         trust = mask_scores(things.weights, raw["encoding"], self.mask_threshold)
         scores = things.scores * trust
         scores = torch.where(scores >= _MIN_SCORE, scores, 0)
@@ -247,9 +251,7 @@ class PanopticFCN(PanopticNetwork):
         slots = self.stuff_slots(stuff.classes[present])
         unused = things.scores.shape[0] - n_things  # slots of stuff begin behind all of things
         stuff_map = best_mask(stuff_masks, torch.where(slots > 0, slots + unused, 0), size)
-        masks = (
-            mask > self.mask_threshold for chunk in enlarge(thing_masks, size) for mask in chunk
-        )
+        masks = enlarged_masks(thing_masks, self.mask_threshold, steps_to(size))
         owner = merge_panoptic(masks, stuff_map, overlap_threshold)
         class_ids = torch.where(things.scores > 0, self.thing_ids[things.classes], 0)
         first = 1 if self.merged else 0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from panoptic_ros.networks.base import FrameSize
+from panoptic_ros.networks.upsampling import Step, upsampled_argmax
 
 STRIDE = 4  # of the encoded feature
 _MASKS_AT_ONCE = 32  # at stride 4
-_PIXELS_AT_ONCE = 2**24  # of up-sampled masks: 64 MiB in float32
 
 
 def soft_masks(kernels: Tensor, encoding: Tensor) -> Tensor:
@@ -52,38 +49,27 @@ def mask_scores(kernels: Tensor, encoding: Tensor, threshold: float) -> Tensor:
     return torch.stack(images)
 
 
-def enlarge(masks: Tensor, size: FrameSize) -> Iterator[Tensor]:
-    """Up-sample soft masks (N, h, w) at stride 4 to ``size.output``, a few at a time.
+def steps_to(size: FrameSize) -> list[Step]:
+    """Return how masks at stride 4 are up-sampled.
 
     Bilinearly to the network input, whose padding is cut off, and from there to the output: the
     order matters to the last pixel.
     """
-    (rows, columns), output = size
-    if len(masks) == 0:
-        return
-    pixels = max(masks[0].numel() * STRIDE**2, output[0] * output[1])
-    for chunk in masks.split(max(1, _PIXELS_AT_ONCE // pixels)):
-        large = F.interpolate(chunk[None], scale_factor=STRIDE, mode="bilinear")
-        large = large[..., :rows, :columns]
-        if size.output != size.valid:
-            large = F.interpolate(large, size=output, mode="bilinear")
-        yield large[0]
+    steps = [Step((STRIDE, STRIDE), size.valid)]
+    if size.output != size.valid:
+        steps.append(Step.to(size.output, size.valid))
+    return steps
 
 
 def best_mask(masks: Tensor, values: Tensor, size: FrameSize) -> Tensor:
-    """Return the value of the strongest mask of each pixel: int64, ``size.output``.
+    """Return the value of the strongest mask of each pixel: int16, ``size.output``.
 
     Args:
         masks: Soft masks at stride 4, (N, h, w); without any, all pixels are 0.
-        values: int64, (N,).
+        values: int, (N,).
         size: Of the image.
     """
-    strongest = masks.new_zeros(size.output)
-    winner = torch.zeros(size.output, dtype=torch.int64, device=masks.device)
-    start = 0
-    for chunk in enlarge(masks, size):
-        best, index = chunk.max(0)
-        winner = torch.where(best > strongest, values[start : start + len(chunk)][index], winner)
-        strongest = torch.maximum(strongest, best)
-        start += len(chunk)
-    return winner
+    nothing = masks.new_zeros(1, *masks.shape[1:])
+    index = upsampled_argmax(torch.cat((nothing, masks)), *steps_to(size))
+    values = torch.cat((values.new_zeros(1), values)).to(index.dtype)
+    return values.index_select(0, index.flatten().int()).view(size.output)

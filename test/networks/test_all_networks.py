@@ -21,7 +21,8 @@ def small(request):
 
 def check_contract(network: PanopticNetwork, segments: SegmentMap, size: tuple[int, int]) -> None:
     slots, class_ids, scores = segments
-    assert slots.shape == size and slots.dtype == class_ids.dtype == torch.int64
+    assert slots.shape == size
+    assert (slots.dtype, class_ids.dtype) == (torch.int32, torch.int64)
     assert class_ids.ndim == 1 and class_ids.shape == scores.shape
     assert slots.min() >= 0 and slots.max() <= len(class_ids)
     stuff = class_ids[torch.isin(class_ids, network.stuff_ids)]

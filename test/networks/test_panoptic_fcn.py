@@ -15,7 +15,6 @@ from panoptic_ros.networks.base import FrameSize, PredictionOptions
 from panoptic_ros.networks.panoptic_fcn import LEVELS, PanopticFCN
 from panoptic_ros.networks.panoptic_fcn_fusion import Kernels, fuse_stuff, fuse_things
 from panoptic_ros.networks.panoptic_fcn_heads import ModulatedDeformConv
-from panoptic_ros.networks.panoptic_fcn_masks import enlarge
 from panoptic_ros.resources import share_directory
 
 THINGS, STUFF = [11, 12], [1, 2, 3]
@@ -264,16 +263,6 @@ def test_prediction_is_that_of_a_plain_reference(things_in_stuff, output):
         assert segments.class_ids[number:].tolist() == STUFF
         seen.append((things.unique().numel(), stuff.unique().numel()))
     assert min(max(numbers) for numbers in zip(*seen, strict=True)) > 2, "too easy"
-
-
-def test_masks_are_enlarged_in_chunks_as_at_once(monkeypatch):
-    masks = torch.rand(5, 16, 24)
-    size = FrameSize((60, 90), (45, 70))
-    whole = torch.cat(list(enlarge(masks, size)))
-    monkeypatch.setattr("panoptic_ros.networks.panoptic_fcn_masks._PIXELS_AT_ONCE", 1)
-    chunks = list(enlarge(masks, size))
-    assert [len(chunk) for chunk in chunks] == [1] * 5
-    torch.testing.assert_close(torch.cat(chunks), whole, rtol=0, atol=0)
 
 
 def test_no_stuff_on_any_level_gives_void():

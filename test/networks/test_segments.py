@@ -6,7 +6,11 @@ import numpy as np
 import torch
 
 from panoptic_ros.networks.base import SegmentMap
-from panoptic_ros.networks.segments import encode_segments
+from panoptic_ros.networks.segments import (
+    _extent_by_counts,
+    _extent_by_runs,
+    encode_segments,
+)
 
 THINGS = torch.tensor([7, 9])
 
@@ -78,3 +82,11 @@ def test_table_equals_counting_on_a_random_map():
         assert row[1] == len(y)
         assert row[2:6].tolist() == [x.min(), y.min(), x.max(), y.max()]
         np.testing.assert_allclose(row[7:], [x.mean(), y.mean()])
+
+
+def test_counts_without_the_host_equal_runs():
+    """What is computed on CUDA, on the CPU."""
+    generator = torch.Generator().manual_seed(4)
+    slots = torch.randint(0, 9, (23, 17), generator=generator).short()
+    for a, b in zip(_extent_by_counts(slots, 8), _extent_by_runs(slots, 8), strict=True):
+        torch.testing.assert_close(a, b, check_dtype=False)

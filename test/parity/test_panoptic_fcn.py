@@ -18,9 +18,10 @@ from panoptic_ros.checkpoints.importing import import_checkpoint, misfits
 from panoptic_ros.checkpoints.panoptic_fcn import convert
 from panoptic_ros.model_zoo import load_config, load_model
 from panoptic_ros.networks.base import FrameSize, PredictionOptions
+from panoptic_ros.networks.masks import enlarged_masks
 from panoptic_ros.networks.panoptic_fcn import LEVELS
 from panoptic_ros.networks.panoptic_fcn_fusion import best_first
-from panoptic_ros.networks.panoptic_fcn_masks import best_mask, enlarge, soft_masks
+from panoptic_ros.networks.panoptic_fcn_masks import best_mask, soft_masks, steps_to
 from panoptic_ros.networks.segments import encode_segments
 from panoptic_ros.prediction import LABEL_DIVISOR
 from panoptic_ros.resources import share_directory
@@ -121,11 +122,8 @@ def test_instances(reference):
     things = network.generate(raw)[0].of_image(0)
     found = int((things.scores > 0).sum())
     masks = soft_masks(things.weights[:found], raw["encoding"][0])
-    areas = [
-        int((mask > network.mask_threshold).sum())
-        for chunk in enlarge(masks, reference.size)
-        for mask in chunk
-    ]
+    made = enlarged_masks(masks, network.mask_threshold, steps_to(reference.size))
+    areas = [int(mask.inside.sum()) for mask in made]
     ours = _by_class_and_score(things.classes[:found], things.scores[:found], areas, tied)
     theirs = _by_class_and_score(
         fields["inst_classes"], fields["inst_scores"], fields["inst_area"], tied
