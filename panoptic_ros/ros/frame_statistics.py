@@ -36,7 +36,7 @@ class CameraStatistics:
 
     Each frame received ends in one other counter: ``rate_limited`` (max_rate), ``dropped`` (a
     newer one replaced it), ``unheard`` (nobody listened), ``refused`` (it could not be used),
-    ``failed`` (the segmenter could not) or ``published``.
+    ``failed`` (it could not be segmented or published) or ``published``.
     """
 
     COUNTERS = (

@@ -279,7 +279,7 @@ class PanopticNode(LifecycleNode):
 
     def _on_worker_error(self, trace: str) -> None:
         if self.context.ok():  # publishing fails while the process is told to end
-            self.report_error(f"a batch of images was lost: {trace}")
+            self.report_error(f"images were lost: {trace}")
 
 
 def main(

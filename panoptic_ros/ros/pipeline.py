@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -73,6 +74,7 @@ class Pipeline:
         self._cameras = cameras
         self._parameters = parameters
         self._segmenter = segmenter
+        self._on_error = on_error
         self._publisher = Helper("publisher", on_error)
         self.stages = StageTimes()
         self.failure = ""
@@ -161,7 +163,11 @@ class Pipeline:
         """Publish in the publisher's thread; ``times`` are those of the stages before."""
         start = time.monotonic()
         for taken, prediction in results:
-            self._publish(taken, prediction, model, times["segment"])
+            try:
+                self._publish(taken, prediction, model, times["segment"])
+            except Exception:  # the results of the other cameras are good
+                self._cameras[taken.frame.camera].statistics.count("failed")
+                self._on_error(traceback.format_exc())
         end = time.monotonic()
         for _, prediction in results[-1:]:
             self.stages.add(prediction.timings)  # the same for the whole batch

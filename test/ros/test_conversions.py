@@ -10,7 +10,12 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from panoptic_ros.ros import conversions
-from panoptic_ros.ros.conversions import ENCODINGS, ImageError, image_from_message
+from panoptic_ros.ros.conversions import (
+    ENCODINGS,
+    ImageError,
+    image_and_size,
+    image_from_message,
+)
 
 HEIGHT, WIDTH = 6, 8
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -207,6 +212,46 @@ def test_jpeg(decoder, form):
     image = image_from_message(compressed(".jpg", SMOOTH[..., ::-1], form))
     assert image.shape == SMOOTH.shape
     assert np.abs(image.astype(int) - SMOOTH).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("enough", "decoded"),
+    [
+        ((200, 300), (200, 300)),
+        ((101, 150), (200, 300)),  # 5/8 would be slower than the whole
+        ((100, 150), (100, 150)),
+        ((75, 100), (75, 113)),
+        ((50, 75), (50, 75)),
+        ((1, 75), (50, 75)),  # both sides must be enough
+        ((1, 1), (25, 38)),
+    ],
+)
+def test_jpeg_at_a_fraction(enough, decoded):
+    pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
+    large = cv2.resize(SMOOTH, (300, 200), interpolation=cv2.INTER_CUBIC)
+    asked = []
+
+    def fit(size):
+        asked.append(size)
+        return enough
+
+    image, size = image_and_size(compressed(".jpg", large[..., ::-1], "jpeg"), fit)
+    assert size == (200, 300) and asked == [size]
+    assert image.shape == (*decoded, 3)
+    expected = cv2.resize(large, decoded[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - expected).mean() < 2
+
+
+def test_what_has_no_fractions_comes_whole(monkeypatch):
+    image, size = image_and_size(raw("bgr8", RGB[..., ::-1]), lambda size: (1, 1))
+    np.testing.assert_array_equal(image, RGB)
+    assert size == (HEIGHT, WIDTH)
+    image, size = image_and_size(compressed(".png", RGB[..., ::-1], "png"), lambda size: (1, 1))
+    np.testing.assert_array_equal(image, RGB)
+    assert size == (HEIGHT, WIDTH)
+    monkeypatch.setattr(conversions, "simplejpeg", None)
+    image, size = image_and_size(compressed(".jpg", SMOOTH, "jpeg"), lambda size: (1, 1))
+    assert image.shape == SMOOTH.shape and size == SMOOTH.shape[:2]
 
 
 def test_gray_jpeg(decoder):

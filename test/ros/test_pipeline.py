@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import array
+import threading
 import time
 from dataclasses import replace
 
+import cv2
 import pytest
 import rclpy
+from sensor_msgs.msg import CompressedImage
 
 from panoptic_ros.ros.frame_statistics import CameraStatistics
 from panoptic_ros.ros.parameters import Parameters
 from panoptic_ros.ros.pipeline import Camera, Pipeline
 from panoptic_ros.ros.worker import Frame
 from test.ros.blobs import BlobSegmenter
-from test.ros.peers import image_message, picture, stamp_of, wait_until
+from test.ros.peers import PATIENCE, image_message, picture, stamp_of, wait_until
 
 
 class Outputs:
@@ -23,6 +27,7 @@ class Outputs:
         self.published = []
         self.listeners = 1
         self.shows_image = False
+        self.fails = False
 
     def wanted(self):
         return self.listeners > 0
@@ -31,7 +36,10 @@ class Outputs:
         return self.shows_image
 
     def publish(self, header, image, prediction, model, inference_time, overlay_opacity):
+        if self.fails:
+            raise OSError("nowhere to put it")
         self.published.append((header, prediction))
+        self.image = image
 
 
 class Fussy(BlobSegmenter):
@@ -132,3 +140,56 @@ def test_age_is_measured_from_the_stamp(bench):
     bench.process(left=message)
     (age,) = bench.cameras["left"].statistics.ages()
     assert age == pytest.approx(time.time() - stamp_of(message), abs=0.5)
+
+
+def test_a_result_that_cannot_be_published_does_not_hold_the_others_up(bench):
+    bench.cameras["left"].outputs.fails = True
+    bench.process(left=image_message(picture()), right=image_message(picture()))
+    assert bench.counts("left") == {"failed": 1}
+    assert bench.counts("right") == {"published": 1}
+    wait_until(lambda: bench.errors, lambda: "the report")
+    assert "nowhere to put it" in bench.errors[0]
+
+
+def test_next_frames_are_segmented_while_the_last_are_published(bench):
+    class Slow(Outputs):
+        def publish(self, *arguments):
+            assert self.go_on.wait(PATIENCE)
+            super().publish(*arguments)
+
+    slow = Slow()
+    slow.go_on = threading.Event()
+    bench.cameras["left"] = replace(bench.cameras["left"], outputs=slow)
+
+    def frame(stamp):
+        return [Frame("left", image_message(picture(), stamp=stamp), time.monotonic())]
+
+    bench.pipeline.process(frame(1.0))  # returns, though it is not published
+    rest = threading.Thread(target=lambda: [bench.pipeline.process(frame(s)) for s in (2.0, 3.0)])
+    rest.start()
+    wait_until(lambda: bench.segmenter.batches == [1, 1], lambda: "the second batch")
+    assert slow.published == []
+    rest.join(0.1)
+    assert bench.segmenter.batches == [1, 1] and rest.is_alive()  # results never queue up
+    slow.go_on.set()
+    rest.join(PATIENCE)
+    bench.pipeline.stop()  # waits for the last one
+    assert [header.stamp.sec for header, _ in slow.published] == [1, 2, 3]
+    assert bench.counts("left") == {"published": 3}
+
+
+def test_jpeg_is_decoded_at_a_fraction_unless_its_image_is_shown(bench):
+    pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
+    _, data = cv2.imencode(".jpg", cv2.resize(picture(), (512, 384)))
+    message = CompressedImage(format="jpeg", data=array.array("B", data.tobytes()))
+    bench.process(left=message)
+    assert bench.segmenter.fit((384, 512)) == (64, 85)
+    assert bench.segmenter.seen == [(96, 128)]
+    bench.cameras["left"].outputs.shows_image = True
+    bench.process(left=message)
+    assert bench.segmenter.seen == [(96, 128), (384, 512)]
+    assert bench.cameras["left"].outputs.image.shape == (384, 512, 3)
+    (_, small), (_, whole) = bench.cameras["left"].outputs.published
+    assert small.labels.shape == whole.labels.shape == (384, 512)
+    assert (small.labels == whole.labels).mean() > 0.98
+    assert len(small.instances) == len(whole.instances) == 1

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from panoptic_ros.ros.frame_statistics import CameraStatistics, Rate, StageTimes, percentile
-from panoptic_ros.ros.worker import Frame, RateLimit, Worker
+from panoptic_ros.ros.worker import Frame, Helper, RateLimit, Worker
 
 PATIENCE = 10.0  # seconds
 
@@ -105,6 +105,56 @@ def test_clear_hands_the_waiting_frames_back(worker, gate):
     worker.offer(frame("left", 3))
     assert [f.message for f in worker.clear()] == [2, 3]
     assert worker.clear() == []
+
+
+@pytest.fixture
+def helper():
+    errors = []
+    helper = Helper("helper", errors.append)
+    helper.errors = errors
+    yield helper
+    helper.stop()
+
+
+def test_helper_works_beside_who_asks_it_but_never_more_than_one_piece(helper):
+    done, started = [], threading.Semaphore(0)
+    gates = [threading.Event() for _ in range(3)]
+
+    def work(number):
+        started.release()
+        assert gates[number].wait(PATIENCE)
+        done.append((number, threading.current_thread().name))
+
+    def ask_for_all():
+        for number in range(3):
+            helper.do(lambda number=number: work(number))
+
+    asking = threading.Thread(target=ask_for_all)
+    asking.start()
+    for number in range(3):
+        assert started.acquire(timeout=PATIENCE)  # this piece is under way,
+        assert not started.acquire(timeout=0.05)  # the next is not,
+        assert asking.is_alive() or number == 2  # and who asks for the next waits.
+        gates[number].set()
+    asking.join(PATIENCE)
+    assert not asking.is_alive()
+    helper.stop()  # waits for the last piece
+    assert [number for number, _ in done] == [0, 1, 2]
+    assert len({thread for _, thread in done}) == 1 and "helper" in done[0][1]
+
+
+def test_helper_goes_on_after_an_exception(helper):
+    done = []
+
+    def fail():
+        raise ValueError("no good")
+
+    helper.do(fail)
+    helper.do(lambda: done.append(1))
+    helper.stop()
+    assert done == [1]
+    (error,) = helper.errors
+    assert "no good" in error and "Traceback" in error
 
 
 def admitted(stamps, max_rate, limit=None):
