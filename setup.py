@@ -36,7 +36,10 @@ CORE = [
 EXTRAS = {
     "bags": ["rosbags>=0.11"],
     "demo": ["matplotlib>=3.5", "rosbags>=0.11"],
-    "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
+    "export": ["onnx>=1.16", "onnxscript>=0.2"],
+    "onnxruntime": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
+    "openvino": ["onnx>=1.16", "onnxscript>=0.2", "openvino>=2025.0"],
+    "tensorrt": ["onnx>=1.16", "onnxscript>=0.2", "tensorrt>=10"],
     "train": ["tensorboard>=2.14"],
     # ROS 2 itself, for a machine without a ROS installation; where there is one, leave it out.
     "ros": [

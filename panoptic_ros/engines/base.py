@@ -127,8 +127,7 @@ class Engine(ABC):
         except (EngineError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # compilers raise what they like
-            text = " ".join(str(error).split())[:500]
-            raise EngineError(f"engine {what}: {type(error).__name__}: {text}") from error
+            raise EngineError(f"engine {what}: {_root_of(error)}") from error
         logger.info("engine %s is ready", what)
 
     @torch.inference_mode()
@@ -136,12 +135,14 @@ class Engine(ABC):
         """Compute ``forward``.
 
         Args:
-            batch: (B, 3, height, width), of ``dtype``, on the device of the source.
+            batch: (B, 3, height, width), on the device of the source; in ``dtype`` and
+                ``memory_format`` it is taken without a copy.
 
         Returns:
             The tensors that the network's ``forward`` returns, with its names, shapes and types.
             They are valid until the next call.
         """
+        batch = batch.to(self.dtype).contiguous(memory_format=self.memory_format)
         if not self._compiled:
             self.compile(len(batch))
         if len(batch) in self._compiled:
@@ -165,3 +166,10 @@ class Engine(ABC):
     @abstractmethod
     def _run(self, compiled: Any, batch: Tensor) -> dict[str, Tensor]:
         """Run it."""
+
+
+def _root_of(error: BaseException) -> str:
+    """Return what went wrong in the first place; compilers wrap it in advice."""
+    while error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

@@ -45,9 +45,8 @@ class OnnxRuntimeEngine(Engine):
     ) -> dict[str, Tensor]:
         session, outputs = compiled
         binding = session.io_binding()
-        images = batch.contiguous()
         name = session.get_inputs()[0].name
-        binding.bind_input(name, "cpu", 0, np.float32, images.shape, images.data_ptr())
+        binding.bind_input(name, "cpu", 0, np.float32, batch.shape, batch.data_ptr())
         raw = {name: torch.empty(like.shape) for name, like in outputs.items()}
         for output, value in zip(session.get_outputs(), raw.values(), strict=True):
             binding.bind_output(output.name, "cpu", 0, np.float32, value.shape, value.data_ptr())

@@ -77,8 +77,7 @@ class _Request:
         import openvino
 
         raw = {name: torch.empty(like.shape) for name, like in self._outputs.items()}
-        images = batch.contiguous()
-        self._request.set_input_tensor(openvino.Tensor(images.numpy(), shared_memory=True))
+        self._request.set_input_tensor(openvino.Tensor(batch.numpy(), shared_memory=True))
         for index, value in enumerate(raw.values()):
             shared = openvino.Tensor(value.numpy(), shared_memory=True)
             self._request.set_output_tensor(index, shared)

@@ -62,9 +62,8 @@ class _Context:
         self._outputs = outputs
 
     def __call__(self, batch: Tensor) -> dict[str, Tensor]:
-        images = batch.contiguous()
         raw = {k: torch.empty_like(v, device=batch.device) for k, v in self._outputs.items()}
-        for name, tensor in {INPUT_NAME: images, **raw}.items():
+        for name, tensor in {INPUT_NAME: batch, **raw}.items():
             self._context.set_tensor_address(name, tensor.data_ptr())
         if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
             raise RuntimeError("TensorRT failed to run; its own log above has the reason")
