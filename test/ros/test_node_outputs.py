@@ -124,6 +124,26 @@ def test_compressed_images(start_node, peer, extension):
     assert pixels(labels[0])[14, 16] == BLOB_LABEL and pixels(labels[0])[80, 100] == GROUND_LABEL
 
 
+def test_large_jpeg(start_node, peer):
+    """Decoded at a fraction, its results are at its size, and so is its overlay."""
+    start_node(parameters={"model": "blobs", "image_transport": "compressed"})
+    labels = peer.listen(Image, "labels")
+    image = cv2.resize(picture(), (640, 480), interpolation=cv2.INTER_NEAREST)
+    _, data = cv2.imencode(".jpg", image)
+    message = CompressedImage(format="jpeg", data=array.array("B", data.tobytes()))
+    stamp_message(message, 3.5)
+    camera = peer.camera(CompressedImage, "/image/compressed")
+    peer.feed(camera, lambda _: message, lambda: labels)
+    assert pixels(labels[0]).shape == (480, 640)
+    assert (
+        pixels(labels[0])[140, 160] == BLOB_LABEL and pixels(labels[0])[400, 500] == GROUND_LABEL
+    )
+    overlay = peer.listen(Image, "overlay")
+    peer.feed(camera, lambda _: message, lambda: overlay)
+    assert pixels(overlay[0]).shape == (480, 640, 3)
+    np.testing.assert_allclose(pixels(overlay[0])[400, 500], [84.8, 46.4, 84.8], atol=2)
+
+
 def test_cameras_with_slots_of_their_own(start_node, peer):
     start_node(parameters={"model": "blobs", "cameras": "[left, right, dead]"})
     labels = {name: peer.listen(Image, f"{name}/labels") for name in ("left", "right")}
@@ -141,6 +161,43 @@ def test_cameras_with_slots_of_their_own(start_node, peer):
     assert pixels(labels["right"][0]).shape == (60, 80)
     assert pixels(labels["right"][0])[34, 34] == BLOB_LABEL
     assert instances[0].instances[0].roi.x_offset == 30
+
+
+def test_cameras_share_a_batch_and_a_dead_one_holds_nobody_up(start_node, peer):
+    names = ("front", "left", "right", "rear")
+    start_node(parameters={"model": "blobs slow=0.2", "cameras": f"[{', '.join(names)}]"})
+    labels = {name: peer.listen(Image, f"{name}/labels") for name in names}
+    cameras = {name: peer.camera(topic=f"/{name}/image") for name in names[:3]}
+
+    def front_and_others(number: int) -> Image:
+        for name in ("left", "right"):
+            cameras[name].publish(numbered(number))
+        return numbered(number)
+
+    def all_alive() -> bool:
+        return all(len(labels[name]) >= 4 for name in cameras)
+
+    peer.feed(cameras["front"], front_and_others, all_alive)
+    status = peer.wait_for_diagnostics(
+        lambda s: (
+            s["panoptic: model"]["batch of 3 p50 (ms)"]
+            and all(int(s[f"panoptic: {name}"]["published"]) >= 4 for name in cameras)
+        )
+    )
+    assert not any("batch of 4" in key for key in status["panoptic: model"])
+    for name in names:
+        assert status[f"panoptic: {name}"]["topic"] == f"/{name}/image"
+    assert status["panoptic: rear"]["received"] == status["panoptic: rear"]["published"] == "0"
+    assert status["panoptic: rear"]["publishers"] == "none" and not labels["rear"]
+    for name in cameras:
+        stamps = [stamp_of(message) for message in labels[name]]
+        assert stamps == sorted(set(stamps))
+    # One that nobody listens to any more holds nobody up, either.
+    peer.leave("left/labels")
+    peer.spin_until(lambda: not cameras["left"].get_subscription_count(), "the end of left")
+    labels["front"].clear()
+    peer.feed(cameras["front"], front_and_others, lambda: labels["front"])
+    assert cameras["right"].get_subscription_count() == 1
 
 
 @pytest.mark.parametrize("qos", [RELIABLE, BEST_EFFORT], ids=["reliable", "best_effort"])
