@@ -87,6 +87,7 @@ def demo(
     resolution: Resolution = "",
     device: Device = "auto",
     precision: Precision = "auto",
+    engine: Engine = "auto",
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
 ) -> None:
     """Replay a drive through the real node over DDS and draw what it publishes."""
@@ -99,6 +100,7 @@ def demo(
         resolution=resolution or None,
         device=device,
         precision=precision,
+        engine=engine,
         output=output,
     )
 

@@ -283,6 +283,7 @@ def test_launch_starts_the_node(launch, tiny_model):
         "resolution:=64x96",
         "device:=cpu",
         "precision:=fp32",
+        "engine:=eager",
         "image:=/camera/image_raw",
         "image_transport:=compressed",
         "namespace:=front",
@@ -290,6 +291,7 @@ def test_launch_starts_the_node(launch, tiny_model):
     )
     running.wait_until_active()
     assert running.parameter("resolution") == "64x96"
+    assert running.parameter("engine") == "eager"
     assert running.parameter("overlay_opacity") == 0.6  # from params_file
     assert running.parameter("use_sim_time") is False
     topics = dict(running.node.get_subscriber_names_and_types_by_node("panoptic", "/front"))
@@ -323,6 +325,7 @@ def test_replay_plays_the_bag_when_the_node_is_active(launch, tiny_model, tmp_pa
         "rviz:=false",
         "image:=/camera/image_raw",
         f"model:={tiny_model}",
+        "engine:=eager",
         "autostart:=false",
         path=str(tmp_path),
     )

@@ -32,6 +32,7 @@ def run_demo(
     *,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     output: Path | str = "demo",
 ) -> dict[str, Any]:
     """Replay a drive over DDS, run the node on it, record and draw what it publishes.
@@ -47,6 +48,7 @@ def run_demo(
         resolution: HEIGHTxWIDTH that the network sees; None for the model's own.
         device: As in ``Segmenter.load``.
         precision: As in ``Segmenter.load``.
+        engine: As in ``Segmenter.load``.
         output: Folder to write.
 
     Returns:
@@ -64,7 +66,7 @@ def run_demo(
             others = ", ".join(t.name for t in images.topics if t != images.topic)
             print(f"images: {images.topic.name}" + (f" (others: {others})" if others else ""))
         parameters = {"model": model, "resolution": resolution or ""}
-        parameters |= {"device": device, "precision": precision}
+        parameters |= {"device": device, "precision": precision, "engine": engine}
         recording = output / "labels.mcap"
         log = _replay(images, parameters, output)
         check, codec = _draw(images, recording, log, output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import rclpy.logging
 
 from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.ros.parameters import Parameters
@@ -51,6 +53,7 @@ def load_segmenter(parameters: Parameters) -> SegmenterLike:
     """
     from panoptic_ros.segmenter import Segmenter
 
+    _show_log_of_engines()
     segmenter = Segmenter.load(
         parameters.model,
         device=parameters.device,
@@ -61,6 +64,23 @@ def load_segmenter(parameters: Parameters) -> SegmenterLike:
     for batch in range(1, len(parameters.cameras) + 1):
         segmenter.warm_up(batch=batch)
     return segmenter
+
+
+def _show_log_of_engines() -> None:
+    """Pass what the engines log on to the log of the node: compiling may take minutes."""
+    logger = logging.getLogger("panoptic_ros.engines")
+    if not any(isinstance(handler, _RosLog) for handler in logger.handlers):
+        logger.addHandler(_RosLog())
+        logger.setLevel(logging.INFO)
+
+
+class _RosLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        ros = rclpy.logging.get_logger("panoptic")
+        if record.levelno >= logging.WARNING:  # rclpy wants a line of code for each severity
+            ros.warning(record.getMessage())
+        else:
+            ros.info(record.getMessage())
 
 
 def check_loadable(parameters: Parameters) -> None:

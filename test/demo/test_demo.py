@@ -49,7 +49,9 @@ def run(tmp_path_factory, tiny_model):
     """The report and the output folder of one demo."""
     folder = tmp_path_factory.mktemp("demo")
     bag = write_drive(folder / "bag")
-    report = run_demo(bag, "/front/image", str(tiny_model), device="cpu", output=folder / "out")
+    report = run_demo(
+        bag, "/front/image", str(tiny_model), device="cpu", engine="eager", output=folder / "out"
+    )
     return report, folder / "out"
 
 
@@ -121,7 +123,7 @@ def test_a_wrong_topic_is_explained_before_anything_starts(tmp_path):
 def test_a_demo_that_is_ended_leaves_no_process_behind(tmp_path, tiny_model):
     bag = write_drive(tmp_path / "bag")
     code = f"from panoptic_ros.demo.demo import run_demo; run_demo({str(bag)!r}, None, " + (
-        f"{str(tiny_model)!r}, output={str(tmp_path / 'out')!r})"
+        f"{str(tiny_model)!r}, engine='eager', output={str(tmp_path / 'out')!r})"
     )
     demo = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

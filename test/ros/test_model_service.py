@@ -74,8 +74,13 @@ def test_the_old_one_serves_until_the_new_one_is_there(bench):
     assert not bench.service.finish(SECOND)
 
 
-def test_resolution_device_and_precision_load_too(bench):
-    for change in ({"resolution": "32x64"}, {"device": "cuda:1"}, {"precision": "fp16"}):
+def test_resolution_device_engine_and_precision_load_too(bench):
+    for change in (
+        {"resolution": "32x64"},
+        {"device": "cuda:1"},
+        {"engine": "eager"},
+        {"precision": "fp16"},
+    ):
         assert bench.service.follow(replace(FIRST, **change)), change
     for change in ({"lazy": False}, {"max_rate": 3.0}):
         assert not bench.service.follow(

@@ -6,6 +6,7 @@ Its start takes seconds, so one node serves all tests; each leaves it active wit
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sensor_msgs.msg import Image
 from panoptic_ros.msg import PanopticCategoryArray, PanopticInstanceArray
 from test.ros.peers import LATCHED, NodeProcess, Peer, image_message, pixels
 
+ENGINE = "openvino" if find_spec("openvino") and find_spec("onnxscript") else "eager"
 SCENE = np.random.default_rng(3).integers(0, 256, (90, 160, 3), np.uint8)
 
 
@@ -30,11 +32,25 @@ def models(tiny_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def node(models, tmp_path_factory):
+def expected(models):
+    """What the segmenter makes of the scene. Its engine is compiled for the node, too."""
+    from panoptic_ros.segmenter import Segmenter
+
+    segmenter = Segmenter.load(models["good"], device="cpu", precision="fp32", engine=ENGINE)
+    return segmenter(SCENE)
+
+
+@pytest.fixture(scope="module")
+def node(models, expected, tmp_path_factory):
     node = NodeProcess(
         tmp_path_factory.mktemp("log"),
         module="panoptic_ros.ros.node",
-        parameters={"model": models["good"], "device": "cpu", "precision": "fp32"},
+        parameters={
+            "model": models["good"],
+            "device": "cpu",
+            "precision": "fp32",
+            "engine": ENGINE,
+        },
     )
     yield node
     assert node.stop() == 0
@@ -53,10 +69,12 @@ def camera(peer):
     return peer.camera()
 
 
-def test_labels_are_those_of_the_segmenter(peer, camera, models):
-    from panoptic_ros.segmenter import Segmenter
+def test_log_tells_the_engine(node, peer):
+    assert f"engine {ENGINE}, fp32, 96x128, batch 1 is ready" in node.log()
+    assert f"in service: 96x128, cpu, fp32, engine {ENGINE}" in node.log()
 
-    expected = Segmenter.load(models["good"], device="cpu", precision="fp32")(SCENE)
+
+def test_labels_are_those_of_the_segmenter(peer, camera, expected):
     labels = peer.listen(Image, "labels")
     instances = peer.listen(PanopticInstanceArray, "instances")
     tables = peer.listen(PanopticCategoryArray, "categories", LATCHED)
