@@ -98,7 +98,7 @@ def all_parts() -> list[Part]:
             tuple(make_variants(PAPERS, [FULL], instances=INSTANCES)),
             (),
             FEW,
-            100,
+            130,
         ),
         Part("sizes", tuple(sizes), (), FEW, 100),
         Part("engines", tuple(others), (), FEW, 240),

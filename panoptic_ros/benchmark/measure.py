@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from panoptic_ros.benchmark.machine import describe_machine
 from panoptic_ros.benchmark.peers import PeerSubject
 from panoptic_ros.benchmark.results import Report, Variant
-from panoptic_ros.benchmark.subjects import Subject
+from panoptic_ros.benchmark.subjects import Subject, warm_engine
 
 Say = Callable[[str], None]
 Size = tuple[int, int]
@@ -66,6 +66,8 @@ def measure(
     report = Report(describe_machine(malloc))
     start = time.monotonic()
     device = variants[0].device if variants else "auto"
+    for variant in {v.engine: v for v in variants}.values():
+        warm_engine(variant)
     loader = _Loader(report, say, start + seconds * 2 / 3)
     ours = loader.load(variants, lambda variant: Subject(variant, frame))
     others = loader.load(peers, lambda peer: PeerSubject(*peer, device))

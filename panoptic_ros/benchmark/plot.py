@@ -24,6 +24,7 @@ from panoptic_ros.benchmark.plot_style import (
     explain,
     label_axes,
     legend_below,
+    log_ticks,
 )
 from panoptic_ros.benchmark.results import PIPELINE, STAGES, Measurement, Report
 
@@ -161,6 +162,7 @@ def _draw_resolutions(ax: Axes, report: Report) -> None:
     sizes = sorted({size for s in slopes for size in s.megapixels})
     ax.set_xticks(sizes, [f"{size:.2g}" for size in sizes])
     ax.minorticks_off()
+    log_ticks(ax)
     label_axes(ax, "megapixels of the input", "ms, images to labels")
 
 
@@ -206,6 +208,7 @@ def _draw_cameras(ax: Axes, report: Report) -> None:
     ax.plot((1, most), (1, most), color=GREY, linewidth=1)
     ax.annotate(" one by one", (most, most), fontsize=6.5, color=GREY, va="bottom", ha="right")
     ax.set_xticks(sorted({c.batch for c in costs}))
+    ax.set_ylim(bottom=0)
     label_axes(ax, "cameras in one call", "times one camera")
 
 

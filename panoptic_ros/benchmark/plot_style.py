@@ -80,8 +80,25 @@ def label_axes(ax: Axes, x: str, y: str) -> None:
     ax.margins(x=0.12)
 
 
+def log_ticks(ax: Axes) -> None:
+    """Label 1, 2, 5, 10, ... along a logarithmic y axis: a panel may span less than a decade."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
 def legend_below(ax: Axes, columns: int, left: float = 0.0) -> None:
     """Put the legend below a panel, ``left`` of its width from its left edge."""
+    from matplotlib.transforms import offset_copy
+
+    below = offset_copy(ax.transAxes, ax.get_figure(root=True), y=-30, units="points")
     ax.legend(
-        fontsize=6.5, ncols=columns, frameon=False, loc="upper left", bbox_to_anchor=(left, -0.17)
+        fontsize=6.5,
+        ncols=columns,
+        frameon=False,
+        loc="upper left",
+        bbox_to_anchor=(left, 0),
+        bbox_transform=below,
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +78,24 @@ def load_network(model: str) -> tuple[ModelConfig, PanopticNetwork, bool]:
 
 def _configuration(name: str) -> Path:
     return share_directory() / "config/networks" / f"{name}.yaml"
+
+
+def warm_engine(variant: Variant) -> None:
+    """Run a small network once the way of a variant, if it can run at all.
+
+    What libraries allocate when they are first used is then not taken for the variant's memory.
+    """
+    config = load_description("fpsnet_small")
+    with suppress(ValueError, RuntimeError):
+        segmenter = Segmenter(
+            config,
+            config.build(),
+            variant.device,
+            variant.precision,
+            (64, 64),
+            variant.engine,
+        )
+        segmenter.warm_up()
 
 
 class Subject:
@@ -210,14 +230,13 @@ class _Recorder:
     """Stands in for an engine: asks it once, and then repeats its answer, or another one."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.name = engine, engine.name
-        self.dtype = engine.dtype
+        self.engine = engine
         self.batch: Tensor | None = None
         self.raw: dict[str, Tensor] = {}
 
-    def compile(self, batch: int) -> None:
-        """Compile the engine."""
-        self.engine.compile(batch)
+    def __getattr__(self, name: str) -> Any:
+        """Be the engine in everything else."""
+        return getattr(self.engine, name)
 
     def __call__(self, batch: Tensor) -> dict[str, Tensor]:
         if self.batch is None:

@@ -36,7 +36,7 @@ def format_report(report: Report) -> str:
         for title, table in (
             ("Cost over pixels: exponent (1: as the pixels)", slope_table(report)),
             ("Cost over instances, behind the bare forward", instance_table(report)),
-            ("Cost over batch", batch_table(report)),
+            ("Cost over batch and cameras", batch_table(report)),
             ("Peers: how many times as long", peer_table(report)),
         )
         if table

@@ -50,7 +50,12 @@ def test_report_shows_every_comparison():
     assert ("fpsnet_cityscapes", "512x1024", "openvino bf16", "4", "325", "2.60", "1.00") in cells
     assert "random weights" in text and "an abacus, 2 cores" in text
     assert "- the rest: no time left" in text
-    for title in ("Cost over pixels", "Cost over instances", "Cost over batch", "Peers"):
+    for title in (
+        "Cost over pixels",
+        "Cost over instances",
+        "Cost over batch and cameras",
+        "Peers",
+    ):
         assert title in text
 
 
