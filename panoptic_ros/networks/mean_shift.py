@@ -12,6 +12,7 @@ from torch import Tensor
 
 _HASH_PRIMES = (73856093, 19349663, 83492791, 50331653, 25165843, 12582917)
 _BUCKETS = 1 << 16
+_ARRIVED = 1e-3  # a shorter step is the last one: scikit-learn's rule
 
 
 def mean_shift(
@@ -29,7 +30,8 @@ def mean_shift(
         points: float, (N, D).
         groups: int64, (N,): points of different groups never meet; -1 takes no part.
         max_centers: Seeds, hence centres, at most: the fullest cells of the grid.
-        iterations: Steps of every seed. A seed that has arrived stays where it is.
+        iterations: Steps of every seed. A seed that has arrived stays where it is; on CPUs it
+            takes no more steps, and seeds that have met go on as one.
         min_size: Centres with fewer points within their bandwidth are dropped.
 
     Returns:
@@ -37,16 +39,42 @@ def mean_shift(
         (max_centers,), -1 where there is no centre.
     """
     points = points.float()
+    if len(points) == 0:
+        return points.new_zeros(max_centers, points.shape[1]), groups.new_full((max_centers,), -1)
     centers, center_groups = _seeds(points, groups, max_centers)
-    same = (center_groups[:, None] == groups[None]) & (groups >= 0)[None]
-    ones = torch.cat((points, points.new_ones(len(points), 1)), dim=1)
-    for _ in range(iterations):
-        sums = _within(centers, points, same) @ ones
-        count = sums[:, -1:]
-        centers = torch.where(count > 0, sums[:, :-1] / count.clamp(min=1), centers)
-    count = _within(centers, points, same).sum(1)
+    if points.is_cuda:
+        same = (center_groups[:, None] == groups[None]) & (groups >= 0)[None]
+        for _ in range(iterations):
+            centers = _step(centers, points, same)
+        count = _within(centers, points, same).sum(1)
+    else:
+        count = torch.zeros(max_centers)
+        for group in center_groups[center_groups >= 0].unique().tolist():
+            own = torch.nonzero(center_groups == group).flatten()
+            members = points[groups == group]
+            centers[own] = _climb(centers[own], members, iterations)
+            count[own] = _within(centers[own], members).sum(1)
     center_groups = center_groups.where(count >= max(min_size, 1), -1)
     return _drop_duplicates(centers, center_groups, count)
+
+
+def _climb(centers: Tensor, points: Tensor, iterations: int) -> Tensor:
+    """Move the centres of one group until they have arrived, on CPUs: (K, D)."""
+    index = torch.arange(len(centers))
+    goes_as = moving = index  # each goes as itself, or as the first that it has met
+    alone = torch.ones_like(index, dtype=torch.bool)
+    for _ in range(iterations):
+        before, after = centers[moving], _step(centers[moving], points)
+        centers[moving] = after
+        moving = moving[(after - before).norm(dim=1) > _ARRIVED]
+        if len(moving) == 0:
+            break
+        met = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist")
+        first = ((met <= _ARRIVED) & alone[:, None]).to(torch.uint8).argmax(0)
+        goes_as = first[goes_as]
+        alone &= first == index
+        moving = moving[alone[moving]]
+    return centers[goes_as]
 
 
 def nearest_center(points: Tensor, centers: Tensor, allowed: Tensor) -> Tensor:
@@ -91,9 +119,17 @@ def _squared_distances(centers: Tensor, points: Tensor) -> Tensor:
     return torch.addmm(squares, centers, points.T, alpha=-2)
 
 
-def _within(centers: Tensor, points: Tensor, same: Tensor) -> Tensor:
-    """1.0 where a point of the same group is within a bandwidth of a centre: (K, N)."""
-    return ((_squared_distances(centers, points) <= 1) & same).to(points.dtype)
+def _within(centers: Tensor, points: Tensor, same: Tensor | None = None) -> Tensor:
+    """1.0 where a point (of the ``same`` group) is within a bandwidth of a centre: (K, N)."""
+    near = _squared_distances(centers, points) <= 1
+    return (near if same is None else near & same).to(points.dtype)
+
+
+def _step(centers: Tensor, points: Tensor, same: Tensor | None = None) -> Tensor:
+    """Return the mean of the points within a bandwidth of each centre, or the centre: (K, D)."""
+    within = _within(centers, points, same)
+    count = within.sum(1, keepdim=True)
+    return torch.where(count > 0, within @ points / count.clamp(min=1), centers)
 
 
 def _drop_duplicates(centers: Tensor, groups: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

@@ -174,49 +174,80 @@ class PanoNet(PanopticNetwork):
     ) -> SegmentMap:
         things = len(self.thing_ids)
         cells = [-(-side // _STRIDE) for side in size.valid]
-        semantic_cells = semantic[:, : cells[0], : cells[1]]
+        semantic_cells = semantic[:, : cells[0], : cells[1]].flatten(1)
         points = embedding[:, : cells[0], : cells[1]].flatten(1).T
-        classes = semantic_cells.max(0).indices.flatten()
+        best, classes = semantic_cells.max(0)
         groups = classes.where(classes < things, -1)
-        bandwidth = self.bandwidths[groups.clamp(min=0)][:, None]
+        of_things = slice(None) if points.is_cuda else torch.nonzero(groups >= 0).flatten()
+        bandwidth = self.bandwidths[groups[of_things].clamp(min=0)][:, None]
         centers, center_groups = mean_shift(
-            points / bandwidth, groups, self.max_instances, self.iterations, self.min_cluster_size
+            points[of_things] / bandwidth,
+            groups[of_things],
+            self.max_instances,
+            self.iterations,
+            self.min_cluster_size,
         )
-        nearest = self._nearest_of_class(points, centers, center_groups)
-        scores = self._scores(semantic_cells, groups, nearest, center_groups)
+        pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid)).int()
+        lines = [torch.arange(n, device=points.device).int() // _STRIDE for n in size.valid]
+        cell = lines[0][:, None] * cells[1] + lines[1]
+        class_and_cell = pixel_class * len(classes) + cell
+        needed = None
+        if not points.is_cuda:
+            needed = torch.zeros(len(semantic), len(classes), dtype=torch.bool)
+            needed.scatter_(0, classes[None], True)
+            other = torch.nonzero(~needed.flatten().index_select(0, class_and_cell.flatten()))
+            needed.view(-1)[class_and_cell.flatten()[other].long()] = True
+        nearest = self._nearest_of_class(points, centers, center_groups, needed)
+        probability = (best[of_things] - semantic_cells[:, of_things].logsumexp(0)).exp()
+        scores = _scores(probability, groups[of_things], nearest[:, of_things], len(center_groups))
         keep = (center_groups >= 0) & (scores >= options.score_threshold)
 
-        pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid)).long()
-        lines = [torch.arange(n, device=points.device) // _STRIDE for n in size.valid]
-        cell = lines[0][:, None] * cells[1] + lines[1]
-        cluster = nearest[pixel_class.clamp(max=things - 1), cell]
-        cluster_slot = (cluster + 1).where(keep[cluster.clamp(min=0)] & (cluster >= 0), 0)
-        stuff_slot = self.max_instances + pixel_class - things + 1
-        slots = torch.where(pixel_class < things, cluster_slot, stuff_slot)
+        number = torch.arange(1, self.max_instances + len(self.stuff_ids) + 1, device=keep.device)
+        of_cluster = F.pad(number[: self.max_instances] * keep, (0, 1))  # the last for none, -1
+        of_stuff = number[self.max_instances :, None].expand(-1, len(classes))
+        slot = torch.cat((of_cluster[nearest], of_stuff)).int().flatten()
+        slots = slot.index_select(0, class_and_cell.flatten()).view(size.valid)
         class_ids = torch.cat((self.thing_ids[center_groups.clamp(min=0)] * keep, self.stuff_ids))
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
-        return SegmentMap(resize_nearest(slots.short(), size.output).int(), class_ids, scores)
+        return SegmentMap(resize_nearest(slots, size.output), class_ids, scores)
 
-    def _nearest_of_class(self, points: Tensor, centers: Tensor, groups: Tensor) -> Tensor:
-        """Return the nearest centre of every thing class for every cell: (N_things, N)."""
-        return torch.stack(
-            [
-                nearest_center(points / bandwidth, centers, groups == index)
-                for index, bandwidth in enumerate(self.bandwidths)
-            ]
-        )
-
-    def _scores(
-        self, semantic: Tensor, groups: Tensor, nearest: Tensor, center_groups: Tensor
+    def _nearest_of_class(
+        self, points: Tensor, centers: Tensor, groups: Tensor, needed: Tensor | None
     ) -> Tensor:
-        """Return the mean probability of its class over the cells of every cluster: (K,)."""
-        probability = semantic.softmax(0).max(0).values.flatten()
-        takes_part = groups >= 0
-        cluster = nearest.gather(0, groups.clamp(min=0)[None])[0].clamp(min=0)
-        sums = probability.new_zeros(2, len(center_groups))
-        sums[0].scatter_add_(0, cluster, probability * takes_part)
-        sums[1].scatter_add_(0, cluster, takes_part.float())
-        return sums[0] / sums[1].clamp(min=1)
+        """Return the nearest centre of every thing class for every cell: (N_things, N).
+
+        Args:
+            points: (N, D).
+            centers: (K, D), in bandwidths.
+            groups: (K,), their classes.
+            needed: bool, (at least N_things, N): where it is wanted, if not everywhere.
+        """
+        nearest = torch.full((len(self.bandwidths), len(points)), -1, device=points.device)
+        for index, bandwidth in enumerate(self.bandwidths):
+            if needed is None:
+                nearest[index] = nearest_center(points / bandwidth, centers, groups == index)
+            elif (own := torch.nonzero(groups == index).flatten()).numel():
+                cells = torch.nonzero(needed[index]).flatten()
+                distance = torch.cdist(points[cells] / bandwidth, centers[own])
+                nearest[index, cells] = own[distance.min(1).indices]
+        return nearest
+
+
+def _scores(probability: Tensor, groups: Tensor, nearest: Tensor, number: int) -> Tensor:
+    """Return the mean probability of its class over the cells of every cluster: (number,).
+
+    Args:
+        probability: (N,), of the best class of each cell.
+        groups: int64, (N,), that class if it is a thing, else -1.
+        nearest: int64, (N_things, N), the cluster, by class.
+        number: Of clusters.
+    """
+    takes_part = groups >= 0
+    cluster = nearest.gather(0, groups.clamp(min=0)[None])[0].clamp(min=0)
+    sums = probability.new_zeros(2, number)
+    sums[0].scatter_add_(0, cluster, probability * takes_part)
+    sums[1].scatter_add_(0, cluster, takes_part.float())
+    return sums[0] / sums[1].clamp(min=1)
 
 
 def discriminative_loss(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_ros.networks.mean_shift import mean_shift, nearest_center
+from panoptic_ros.networks.mean_shift import _step, mean_shift, nearest_center
 
 sklearn_cluster = pytest.importorskip("sklearn.cluster")
 
@@ -76,3 +76,47 @@ def test_nothing_to_cluster():
     centers, groups = mean_shift(points, torch.full((6,), -1), max_centers=4)
     assert (groups == -1).all()
     assert (nearest_center(points, centers, groups >= 0) == -1).all()
+    centers, groups = mean_shift(points[:0], groups[:0], max_centers=4)
+    assert centers.shape == (4, 12) and groups.tolist() == [-1] * 4
+
+
+def one_by_one(points, groups, seeds=64, iterations=50):
+    """Every seed on its own until it stands still, in float64: occupied cells, fullest first."""
+    found = []
+    for group in groups.unique().tolist():
+        own = points[groups == group].double()
+        cells, count = own.round().unique(dim=0, return_counts=True)
+        for center in cells[count.argsort(descending=True)][:seeds]:
+            for _ in range(iterations):
+                center = own[(own - center).norm(dim=1) <= 1].mean(0)
+            found.append((int(((own - center).norm(dim=1) <= 1).sum()), group, center))
+    kept = []
+    for _, group, center in sorted(found, key=lambda item: -item[0]):
+        if all(group != g or (center - c).norm() >= 1 for g, c in kept):
+            kept.append((group, center))
+    return kept
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_seeds_that_arrive_early_or_meet_change_nothing(seed):
+    points = torch.from_numpy(blobs(seed, 6, 3, 0.2))
+    groups = torch.arange(len(points)) % 2
+    centers, found = mean_shift(points, groups, max_centers=64, iterations=50)
+    expected = one_by_one(points, groups)
+    assert int((found >= 0).sum()) == len(expected) > 6
+    for group, center in expected:
+        distance = (centers[found == group].double() - center).norm(dim=1)
+        assert distance.min() < 1e-3
+
+
+def test_masked_steps_equal_those_of_each_group():
+    """What is computed on CUDA: all groups at once."""
+    points = torch.from_numpy(blobs(5, 4, 3, 0.2))
+    groups = torch.arange(len(points)) % 3
+    centers = points[:9]
+    same = groups[:9, None] == groups
+    together = _step(centers, points, same)
+    for group in range(3):
+        own = groups[:9] == group
+        alone = _step(centers[own], points[groups == group])
+        torch.testing.assert_close(together[own], alone)
