@@ -6,7 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from panoptic_ros.benchmark.quantiles import Quantiles, log_log_slope, median_ratio
+from panoptic_ros.benchmark.quantiles import (
+    Quantiles,
+    linear_slope,
+    log_log_slope,
+    median_ratio,
+)
 from panoptic_ros.benchmark.results import BARE, PIPELINE, TOTAL, Measurement, Peer, Report
 
 
@@ -50,6 +55,8 @@ class InstanceCost:
         behind: Median seconds of everything behind the forward.
         whole: That and the bare forward, over the same of the emptiest scene; None where the
             forward was not measured.
+        per_instance: Seconds that one more instance costs, of the line through all scenes of
+            this model; None for a single scene.
     """
 
     model: str
@@ -60,6 +67,7 @@ class InstanceCost:
     visible: int
     behind: float
     whole: float | None
+    per_instance: float | None
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,10 @@ def instance_costs(measurements: Sequence[Measurement]) -> list[InstanceCost]:
         forward = forwards[0].median(BARE) if forwards else None
         scenes = [m for m in group if m.variant.instances is not None]
         scenes.sort(key=lambda m: m.variant.instances)
+        counts = [m.variant.instances for m in scenes]
+        per_instance = None
+        if len(set(counts)) > 1:
+            per_instance = linear_slope(counts, [_behind(m) for m in scenes])
         for m in scenes:
             whole = None
             if forward:
@@ -131,6 +143,7 @@ def instance_costs(measurements: Sequence[Measurement]) -> list[InstanceCost]:
                     m.found,
                     _behind(m),
                     whole,
+                    per_instance,
                 )
             )
     return costs

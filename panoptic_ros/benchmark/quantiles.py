@@ -49,6 +49,13 @@ def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
+def linear_slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return the slope of the straight line that fits best; raises ValueError as above."""
+    if len(set(x)) < 2:
+        raise ValueError(f"a slope needs two different x, got {list(x)}")
+    return float(np.polyfit(x, y, 1)[0])
+
+
 def median_ratio(first: Sequence[float], second: Sequence[float]) -> float:
     """Return the median of first[i] / second[i]; both belong to the same round i.
 

@@ -136,12 +136,13 @@ def instance_table(report: Report) -> str:
             c.slots,
             c.visible,
             milliseconds(c.behind),
+            "-" if c.per_instance is None else f"{1e6 * c.per_instance:.0f}",
             ratio(c.whole),
         ]
         for c in instance_costs(report.measurements)
     ]
-    header = ("model", "size", "engine", "in the scene", "kept", "seen", "behind (ms)", "whole")
-    return format_table(header, rows, left=3)
+    header = ("model", "size", "engine", "in the scene", "kept", "seen", "behind (ms)")
+    return format_table((*header, "each (us)", "whole frame"), rows, left=3)
 
 
 def batch_table(report: Report) -> str:

@@ -90,14 +90,22 @@ def gpu_targets(report: Report) -> list[Target]:
     ]
 
 
-def best(report: Report, model: str, size: Size) -> Measurement | None:
-    """Return the fastest way that a model took single images at a size; None if it took none."""
+def best(report: Report, model: str, size: Size, run: str | None = None) -> Measurement | None:
+    """Return the fastest way that a model took single images at a size; None if it took none.
+
+    Args:
+        report: Of one run or several.
+        model: Name.
+        size: Resolution.
+        run: Only of this run; None for any.
+    """
     fitting = [
         m
         for m in report.measurements
         if (m.variant.model, m.variant.resolution) == (model, size)
         and m.variant.batch == 1
         and m.variant.instances is None
+        and run in (None, m.run)
     ]
     return min(fitting, key=lambda m: m.median(PIPELINE), default=None)
 
@@ -121,16 +129,13 @@ def _peers(report: Report) -> list[Target]:
     targets = []
     for model, size, name, limit in FASTER_THAN_PEERS:
         what = f"{model}, {_text(size)}: times as fast as {name}, {_text(HALF)}"
-        m = best(report, model, size)
-        peer = next(
-            (
-                p
-                for p in report.peers
-                if m and (p.name, p.resolution, p.run) == (name, HALF, m.run)
-            ),
-            None,
-        )
-        if peer is None:
+        pairs = [
+            (peer, best(report, model, size, peer.run))
+            for peer in report.peers
+            if (peer.name, peer.resolution) == (name, HALF)
+        ]
+        peer, m = next((pair for pair in pairs if pair[1]), (None, None))
+        if m is None:
             targets.append(_missing(what, f">= {limit:g}"))
             continue
         value = peer_ratio(peer, m).ratio

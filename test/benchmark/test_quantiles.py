@@ -2,7 +2,12 @@
 
 import pytest
 
-from panoptic_ros.benchmark.quantiles import Quantiles, log_log_slope, median_ratio
+from panoptic_ros.benchmark.quantiles import (
+    Quantiles,
+    linear_slope,
+    log_log_slope,
+    median_ratio,
+)
 
 
 def test_median_and_p95():
@@ -22,6 +27,13 @@ def test_slope_of_a_power_law_is_its_exponent(exponent):
 def test_slope_of_a_fixed_cost_and_pixels():
     # ms = 10 + x at x = 10 and 40: 20 to 50, so log(2.5) / log(4).
     assert log_log_slope([10, 40], [20, 50]) == pytest.approx(0.66096, abs=1e-5)
+
+
+def test_linear_slope():
+    assert linear_slope([0, 50, 200], [3, 13, 43]) == pytest.approx(0.2)
+    assert linear_slope([0, 1, 2], [0, 3, 0]) == pytest.approx(0)
+    with pytest.raises(ValueError, match="two different"):
+        linear_slope([5, 5], [1, 2])
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_instances_are_weighed_with_the_bare_forward():
     assert [c.instances for c in costs] == [0, 50]
     assert [c.behind for c in costs] == pytest.approx([0.020, 0.040])  # download and publish: 2 ms
     assert [c.whole for c in costs] == pytest.approx([1, 140 / 120])
+    assert costs[0].per_instance == pytest.approx(0.020 / 50)
     assert [c.whole for c in instance_costs([empty, crowd])] == [None, None]
 
 
