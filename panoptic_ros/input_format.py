@@ -22,7 +22,7 @@ class InputFormat:
     Attributes:
         resolution: (height, width) that the network sees by default.
         channel_order: ``rgb`` or ``bgr``.
-        scale: Factor on the 0..255 values before ``mean`` and ``std``.
+        scale: Factor on the 0..255 values before ``mean`` and ``std``; not 0.
         mean: Subtracted per channel, in ``channel_order``.
         std: Divisor per channel, in ``channel_order``.
         resize: ``letterbox`` keeps the aspect ratio and pads on the right and at the bottom with
@@ -46,16 +46,26 @@ class InputFormat:
             raise ValueError(f"resize is {self.resize!r}; expected letterbox or stretch")
         if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
             raise ValueError(f"mean {self.mean} and std {self.std} need 3 values, std not 0")
+        if self.scale == 0:
+            raise ValueError("scale is 0; expected a factor such as 1 or 1/255")
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Turn RGB images 0..255, (..., 3, H, W), into the network's colours, as float."""
-        if self.channel_order == "bgr":
-            images = images.flip(-3)
-        mean, std = (
-            torch.tensor(v, device=images.device, dtype=torch.float32)[:, None, None]
-            for v in (self.mean, self.std)
-        )
-        return images.float() * (self.scale / std) - mean / std
+    def normalise(self, images: Tensor, out: Tensor | None = None) -> Tensor:
+        """Turn RGB images 0..255, (..., 3, H, W), into the network's colours.
+
+        One channel after the other, without tensors in between: several times as fast.
+
+        Args:
+            images: uint8 or float.
+            out: Where to write, of the same shape; float32 of its own if None.
+        """
+        if out is None:
+            out = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            source = 2 - channel if self.channel_order == "bgr" else channel
+            target = out.select(-3, channel)
+            torch.sub(images.select(-3, source), mean / self.scale, out=target)
+            target.mul_(self.scale / std)
+        return out
 
     def fit(self, image_size: tuple[int, int], resolution: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) that an image takes within ``resolution``."""
@@ -73,6 +83,7 @@ class InputFormat:
         resolution: tuple[int, int],
         padded: tuple[int, int],
         dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.channels_last,
     ) -> tuple[Tensor, list[FrameSize]]:
         """Resize, normalise and pad images into one batch, on the device they are on.
 
@@ -81,19 +92,19 @@ class InputFormat:
             resolution: (height, width) that the images are fitted into.
             padded: (height, width) of the batch, at least ``resolution``.
             dtype: Of the batch.
+            memory_format: Of the batch.
 
         Returns:
-            The batch (B, 3, *padded), channels last, and the sizes of each image on its way.
+            The batch (B, 3, *padded) and the sizes of each image on its way.
         """
-        batch = torch.zeros(
-            (len(images), 3, *padded), dtype=dtype, device=images[0].device
-        ).contiguous(memory_format=torch.channels_last)
+        shape, device = (len(images), 3, *padded), images[0].device
+        batch = torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format).zero_()
         sizes = []
         for index, image in enumerate(images):
             height, width = image.shape[:2]
             valid = self.fit((height, width), resolution)
             resized = resize_image(image.permute(2, 0, 1)[None], valid)[0]
-            batch[index, :, : valid[0], : valid[1]] = self.normalise(resized)
+            self.normalise(resized, out=batch[index, :, : valid[0], : valid[1]])
             sizes.append(FrameSize(valid, (height, width)))
         return batch, sizes
 

@@ -174,7 +174,11 @@ class Segmenter:
         uploaded = [_upload(image, self.device) for image in images]
         clock.stop("upload")
         batch, sizes = self.config.input.prepare(
-            uploaded, self.resolution, self._padded, self._engine.dtype
+            uploaded,
+            self.resolution,
+            self._padded,
+            self._engine.dtype,
+            self._engine.memory_format,
         )
         sizes = [
             FrameSize(size.valid, output) for size, output in zip(sizes, output_sizes, strict=True)

@@ -43,6 +43,17 @@ def test_prepare_pads_with_the_mean_colour_and_keeps_pixels():
     assert not batch[1, :, :, 18:].any()
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_prepare_rounds_once_or_twice_in_half_precision(memory_format):
+    image = torch.arange(256).to(torch.uint8).view(16, 16, 1).expand(16, 16, 3)
+    form = InputFormat((16, 16), channel_order="bgr", scale=1 / 255, mean=(0.4, 0.5, 0.48))
+    batch, _ = form.prepare([image], (16, 16), (16, 16), torch.bfloat16, memory_format)
+    assert batch.is_contiguous(memory_format=memory_format)
+    mean, std = (torch.tensor(v).double()[:, None, None] for v in (form.mean, form.std))
+    exact = (image.permute(2, 0, 1) / 255.0 - mean) / std
+    torch.testing.assert_close(batch[0].double(), exact, rtol=2**-7, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("512x1024", (512, 1024)), ("360X480", (360, 480)), ("", None)]
 )
@@ -62,6 +73,7 @@ def test_parse_resolution_refuses(text):
         {"channel_order": "gbr"},
         {"resize": "crop"},
         {"std": (1, 0, 1)},
+        {"scale": 0.0},
         {"mean": (1, 2)},
         {"resolution": (0, 5)},
     ],

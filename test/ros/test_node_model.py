@@ -66,6 +66,7 @@ def peer(node):
 
 @pytest.fixture(scope="module")
 def camera(peer):
+    peer.listen(Image, "labels")  # the node subscribes while somebody listens
     return peer.camera()
 
 
