@@ -35,7 +35,8 @@ CORE = [
 ]
 EXTRAS = {
     "bags": ["rosbags>=0.11"],
-    "demo": ["matplotlib>=3.5", "rosbags>=0.11"],
+    "benchmark": ["matplotlib>=3.7"],
+    "demo": ["rosbags>=0.11"],
     "export": ["onnx>=1.16", "onnxscript>=0.2"],
     "onnxruntime": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
     "openvino": ["onnx>=1.16", "onnxscript>=0.2", "openvino>=2025.0"],

@@ -93,7 +93,7 @@ def legend_below(ax: Axes, columns: int, left: float = 0.0) -> None:
     """Put the legend below a panel, ``left`` of its width from its left edge."""
     from matplotlib.transforms import offset_copy
 
-    below = offset_copy(ax.transAxes, ax.get_figure(root=True), y=-30, units="points")
+    below = offset_copy(ax.transAxes, ax.figure, y=-30, units="points")
     ax.legend(
         fontsize=6.5,
         ncols=columns,
