@@ -226,5 +226,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # The children find this folder as a package below the repository's root.
-    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     sys.exit(main())
