@@ -58,7 +58,7 @@ CLASS_NMS_THRESHOLD = 0.6
 CROSS_CLASS_NMS_THRESHOLD = 0.97
 MAX_INSTANCES = 100
 MASK_THRESHOLD = 0.4  # sigma of eq. 7
-MASKS_PER_CHUNK = 4
+MASKS_PER_CHUNK = 8
 BOOTSTRAP_FRACTION = 0.3
 
 
@@ -395,12 +395,13 @@ def _soft_masks_of_likely_pixels(
         pixels = torch.nonzero(around.flatten() > MASK_THRESHOLD).flatten()
         candidates = dense.flatten(1, 2).index_select(1, pixels)[:, :, None]
         likely[label] = pixels, candidates, probability[label].flatten()[pixels]
-    for box, label in zip(boxes, labels.tolist(), strict=True):
-        pixels, candidates, of_class = likely[label]
-        soft = torch.zeros_like(probability[:1])
-        agreement = smoothed_giou(box[None], candidates).amax(1).flatten()
-        soft.view(-1)[pixels] = agreement * of_class
-        yield soft
+    for chunk in torch.arange(len(boxes)).split(2 * MASKS_PER_CHUNK):
+        chunk_soft = probability.new_zeros(len(chunk), *probability.shape[1:])
+        for soft, index in zip(chunk_soft, chunk.tolist(), strict=True):
+            pixels, candidates, of_class = likely[int(labels[index])]
+            agreement = smoothed_giou(boxes[index : index + 1], candidates).amax(1).flatten()
+            soft.view(-1)[pixels] = agreement * of_class
+        yield chunk_soft
 
 
 def _tower(inputs: int, channels: int) -> nn.Sequential:

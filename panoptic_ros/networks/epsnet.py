@@ -40,7 +40,7 @@ CANDIDATE_SCORE = 0.05
 CANDIDATES_PER_CLASS = 200
 NMS_THRESHOLD = 0.5
 MAX_INSTANCES = 100
-MASKS_PER_CHUNK = 4
+MASKS_PER_CHUNK = 20
 
 
 class EPSNet(PanopticNetwork):
@@ -175,10 +175,16 @@ class EPSNet(PanopticNetwork):
         ``NMS_THRESHOLD``; the best ``MAX_INSTANCES`` over all classes above the threshold stay.
         """
         probability = raw["class_logits"].softmax(-1)[..., 1:]
-        usable = probability.amax(-1, keepdim=True) > CANDIDATE_SCORE
-        probability = torch.where(usable, probability, 0).transpose(1, 2)
-        number = min(CANDIDATES_PER_CLASS, probability.shape[-1])
-        scores, anchors = probability.topk(number)  # (B, N_things, number)
+        best = probability.amax(-1, keepdim=True)
+        probability = torch.where(best > CANDIDATE_SCORE, probability, 0)
+        number = min(CANDIDATES_PER_CLASS, probability.shape[1])
+        if not probability.is_cuda:  # counting what is left needs no synchronisation there
+            above = (probability > score_threshold).any(0)
+            left = torch.nonzero(above.any(1)).flatten() if above.any() else torch.zeros(1).long()
+            probability = probability[:, left]
+            raw = {name: raw[name][:, left] for name in ("box_deltas", "anchors", "coefficients")}
+            number = min(number, max(int((probability > score_threshold).sum(1).max()), 1))
+        scores, anchors = probability.transpose(1, 2).topk(number)  # (B, N_things, number)
         boxes = decode_boxes(raw["box_deltas"], raw["anchors"])
         chosen = anchors.flatten(1)[..., None]
         of_class = boxes.gather(1, chosen.expand(-1, -1, 4)).unflatten(1, scores.shape[1:])
