@@ -76,7 +76,7 @@ class Engine(ABC):
         name: Key of ``engines.ENGINES``.
         needs: Packages that it imports, by their names for pip.
         devices: Types of devices that it runs on.
-        batches: Whether several images at once are faster than one after the other.
+        batches: Whether batches above 1 are compiled; if not, images run one after the other.
     """
 
     name: str

@@ -24,7 +24,7 @@ class CompiledEngine(Engine):
 
     @property
     def batches(self) -> bool:
-        """A GPU is not filled by one image."""
+        """Not on CPUs, where one image keeps all cores busy."""
         return self.source.device.type == "cuda"
 
     def _compile(self, batch: int) -> Forward:
