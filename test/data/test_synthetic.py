@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import pytest
 import torch
 
 from panoptic_ros.data.categories import load_categories
+from panoptic_ros.data.streets.scenery import Lens
 from panoptic_ros.data.synthetic import StreetScene, SyntheticStreets, drive
 
 SIZE = (96, 160)
@@ -120,6 +122,15 @@ def test_any_size_is_filled(size):
         image, ids, _ = StreetScene(seed, size).frame(0)
         assert image.shape[:2] == ids.shape == size
         assert (ids[: size[0] // 2] > 0).all()  # void is but the bonnet at the lower edge
+
+
+def test_grain_covers_every_size_and_frame():
+    """1920 columns and their shift do not fit into 2048."""
+    lens = Lens(random.Random(0))
+    lens.noise, lens.seed = 0.5, 256
+    for columns in (100, 1920):
+        grey = np.full((64, columns, 3), 128, np.uint8)
+        assert len(np.unique(lens.develop(grey, 0)[:, -10:])) > 3
 
 
 def test_long_drive_stays_a_street():

@@ -28,6 +28,7 @@ SKIES = (  # zenith, horizon, of a clear sky by day, haze, overcast, evening, wh
     ((88, 96, 108), (150, 156, 160)),
 )
 FAR = 130.0
+GRAIN_SHIFTS = 257, 263  # how far the grain moves down and right from frame to frame
 
 
 class Weather:
@@ -131,6 +132,8 @@ class Lens:
         if self.noise < 0.05:
             return image
         rows, columns = image.shape[:2]
-        grain = textures.grain(round(self.noise * 16), 1 << max(rows, columns, 512).bit_length())
-        y, x = (self.seed + 311 * t) % 257, (self.seed + 173 * t) % 263
+        down, right = GRAIN_SHIFTS
+        size = 1 << (max(rows + down, columns + right, 512) - 1).bit_length()
+        grain = textures.grain(round(self.noise * 16), size)
+        y, x = (self.seed + 311 * t) % down, (self.seed + 173 * t) % right
         return cv2.addWeighted(image, 1, grain[y : y + rows, x : x + columns], 1, -128)
