@@ -62,8 +62,10 @@ def segment(
     topic: Annotated[str, typer.Option(help="Image topic of a bag; the first if not given.")] = "",
 ) -> None:
     """Segment files: label images, overlays, segments and COCO panoptic predictions."""
+    from panoptic_ros.memory import keep_freed_memory
     from panoptic_ros.segment_files import segment_files
 
+    keep_freed_memory()
     failed = segment_files(
         source,
         model,
@@ -129,7 +131,9 @@ def evaluate(
 ) -> None:
     """Panoptic quality and mIoU of a model, or of predictions already written."""
     from panoptic_ros.evaluation.command import run_evaluation
+    from panoptic_ros.memory import keep_freed_memory
 
+    keep_freed_memory()
     run_evaluation(
         annotations=annotations,
         images=images,

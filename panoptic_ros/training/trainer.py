@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from panoptic_ros.memory import keep_freed_memory
 from panoptic_ros.model_zoo import ModelConfig, save_model
 from panoptic_ros.training.batches import (
     Batch,
@@ -28,7 +29,6 @@ from panoptic_ros.training.batches import (
 from panoptic_ros.training.checkpoint import load_checkpoint, save_checkpoint
 from panoptic_ros.training.distributed import Processes, process_group
 from panoptic_ros.training.fields import RecipeError, differences
-from panoptic_ros.training.memory import keep_freed_memory
 from panoptic_ros.training.progress import LOG_FILE, NoProgress, Progress
 from panoptic_ros.training.recipe import Recipe, Stage, load_recipe
 from panoptic_ros.training.stage_trainer import StageTrainer

@@ -13,7 +13,8 @@ def keep_freed_memory() -> bool:
     """Let malloc reuse freed memory instead of mapping and clearing new pages for each tensor.
 
     Training on a CPU spends a fifth to a quarter of its time there otherwise. The process keeps
-    its largest size.
+    its largest size. The node gets the like from its launcher (``environment``): its worker
+    thread needs what can only be set before a process starts.
 
     Returns:
         Whether it was done: it is for glibc only.
