@@ -96,8 +96,7 @@ def draw_overlay(
         raise ValueError(f"opacity is {opacity}; expected 0..1")
     paint = np.take(label_colors(prediction.categories), labels, axis=0)
     canvas = cv2.addWeighted(image, 1.0 - opacity, paint, opacity, 0.0)
-    void = labels == VOID
-    canvas[void] = image[void]
+    cv2.copyTo(image, (labels == VOID).view(np.uint8), canvas)
     if outlines:
         _draw_outlines(canvas, labels)
     if names:
@@ -108,7 +107,7 @@ def draw_overlay(
 
 def _draw_outlines(canvas: np.ndarray, labels: np.ndarray) -> None:
     """Draw the pixels whose right or lower neighbour belongs to another segment."""
-    instance = (labels % LABEL_DIVISOR) > 0
+    instance = (labels & (LABEL_DIVISOR - 1)) > 0
     border = np.zeros(labels.shape, bool)
     touches_instance = np.zeros(labels.shape, bool)
     for here, there in (
@@ -118,17 +117,17 @@ def _draw_outlines(canvas: np.ndarray, labels: np.ndarray) -> None:
         differs = labels[here] != labels[there]
         border[here] |= differs
         touches_instance[here] |= differs & (instance[here] | instance[there])
-    white = _thicken(touches_instance)
-    canvas[_thicken(border & ~touches_instance)] = DARK
-    canvas[white] = WHITE
+    _paint_lines(canvas, border & ~touches_instance, DARK[0])
+    _paint_lines(canvas, touches_instance, WHITE[0])
 
 
-def _thicken(mask: np.ndarray) -> np.ndarray:
-    """Widen lines of one pixel so that they can be seen in images above 540 rows."""
+def _paint_lines(canvas: np.ndarray, mask: np.ndarray, grey: int) -> None:
+    """Paint lines of one pixel, widened so that they can be seen in images above 540 rows."""
+    lines = mask.view(np.uint8)
     width = round(mask.shape[0] / 540)
-    if width < 2:
-        return mask
-    return cv2.dilate(mask.astype(np.uint8), np.ones((width, width), np.uint8)).astype(bool)
+    if width >= 2:
+        lines = cv2.dilate(lines, np.ones((width, width), np.uint8))
+    cv2.copyTo(np.full_like(canvas, grey), lines, canvas)
 
 
 def _write_name(canvas: np.ndarray, segment: Segment) -> None:
