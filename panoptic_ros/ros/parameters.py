@@ -119,7 +119,8 @@ class Parameters:
     )
     lazy: bool = _parameter(
         True,
-        "Segment an image only when some output of its camera has a subscriber.",
+        "Subscribe to and segment the images of a camera only while some output of it has a "
+        "subscriber.",
         Applies.AT_ONCE,
     )
     reliability: str = _parameter(
