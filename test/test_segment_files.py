@@ -80,7 +80,7 @@ def folder(tmp_path):
 def test_a_folder_gives_labels_overlays_and_segments(folder, tmp_path, segmenter):
     output = tmp_path / "out"
     assert segment_files(folder, "m", output, device="cpu", resolution="32x64") == []
-    assert segmenter == [("m", "cpu", "auto", "32x64")]
+    assert segmenter == [("m", "cpu", "auto", "32x64", "auto")]
     for name, x in (("a", 5), ("b", 30), ("000139", 12)):
         labels = cv2.imread(str(output / "labels" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert labels.dtype == np.uint16
