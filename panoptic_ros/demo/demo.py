@@ -168,6 +168,7 @@ def _make_report(images: ImageBag, log: Log, check: StampCheck, recording: Path)
         "model": diagnostics.get("model", ""),
         "device": diagnostics.get("device", ""),
         "precision": diagnostics.get("precision", ""),
+        "engine": diagnostics.get("engine", ""),
         "resolution": diagnostics.get("resolution", ""),
         "memory": diagnostics.get("memory", ""),
         "cpu": reporting.cpu_name(),
@@ -198,8 +199,8 @@ def summarize(report: dict[str, Any], output: Path) -> str:
     return "\n".join(
         (
             "",
-            f"{report['model']} at {report['resolution']}, {report['precision']} on "
-            f"{report['device']} ({report['cpu']})",
+            f"{report['model']} at {report['resolution']}, {report['engine']} in "
+            f"{report['precision']} on {report['device']} ({report['cpu']})",
             f"frames    {frames['sent']} sent: {fates}; {accounted}",
             f"results   {stamps['results']} received, {stamped}",
             f"speed     {report['rate_hz']['results']:.1f} results/s; a result is received "
