@@ -236,6 +236,20 @@ class Launch:
             time.sleep(0.2)
         raise TimeoutError(f"{self.name} did not become active")
 
+    def images_listened_to(self) -> dict[str, list[str]]:
+        """Listen to the labels, so that the node subscribes; return its image topics by name."""
+        from sensor_msgs.msg import Image
+
+        self.node.create_subscription(Image, f"{self.name}/labels", lambda _: None, 1)
+        namespace, name = self.name.rsplit("/", 1)
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            topics = self.node.get_subscriber_names_and_types_by_node(name, namespace or "/")
+            if images := {topic: types for topic, types in topics if "image" in topic}:
+                return images
+            time.sleep(0.2)
+        raise TimeoutError(f"{self.name} did not subscribe to any image")
+
     def parameter(self, name: str):
         """Return the value of a parameter of the node."""
         from rcl_interfaces.srv import GetParameters
@@ -294,8 +308,9 @@ def test_launch_starts_the_node(launch, tiny_model):
     assert running.parameter("engine") == "eager"
     assert running.parameter("overlay_opacity") == 0.6  # from params_file
     assert running.parameter("use_sim_time") is False
-    topics = dict(running.node.get_subscriber_names_and_types_by_node("panoptic", "/front"))
-    assert topics["/camera/image_raw/compressed"] == ["sensor_msgs/msg/CompressedImage"]
+    assert running.images_listened_to() == {
+        "/camera/image_raw/compressed": ["sensor_msgs/msg/CompressedImage"]
+    }
     assert large_image_environment().items() <= running.environment_of_node().items()
     output = running.stop()
     assert "start the camera driver with the same" in output
