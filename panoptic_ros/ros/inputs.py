@@ -221,6 +221,8 @@ def choose_reliability(
 
 def _describe(info: TopicEndpointInfo) -> str:
     name = f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+    if "UNKNOWN" in info.node_name:  # rmw's word for it while a node is just being discovered
+        name = "a node that is being discovered"
     reliability = info.qos_profile.reliability.name.lower()
     return f"{name} ({info.topic_type.rpartition('/')[2]}, {reliability})"
 
