@@ -230,8 +230,12 @@ def test_nothing_is_taken_for_nobody(start_node, peer):
     def is_waiting(status):
         return "waiting for a subscriber" in status["panoptic: camera"]["message"]
 
-    status = peer.wait_for_diagnostics(is_waiting)["panoptic: camera"]
-    assert status["level"] == DiagnosticStatus.OK and "/peer (Image" in status["publishers"]
+    status = peer.wait_for_diagnostics(
+        lambda status: (
+            is_waiting(status) and "/peer (Image" in status["panoptic: camera"]["publishers"]
+        )
+    )
+    assert status["panoptic: camera"]["level"] == DiagnosticStatus.OK
     assert camera.get_subscription_count() == 0
     semantic = peer.listen(Image, "semantic")
     peer.feed(camera, numbered, lambda: semantic)

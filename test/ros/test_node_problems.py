@@ -300,10 +300,12 @@ def test_incompatible_qos_is_named(start_node, peer):
     peer.node.create_publisher(Image, "/image", BEST_EFFORT)
     labels = peer.listen(Image, "labels")
     status = peer.wait_for_diagnostics(
-        lambda s: "incompatible QoS" in s["panoptic: camera"]["message"]
+        lambda s: all(
+            part in s["panoptic: camera"]["message"]
+            for part in ("incompatible QoS", "/peer (Image, best_effort)")
+        )
     )
     assert status["panoptic: camera"]["level"] == DiagnosticStatus.WARN
-    assert "/peer (Image, best_effort)" in status["panoptic: camera"]["message"]
     assert "offers incompatible QoS" in node.log()
     assert peer.set_parameters(reliability="auto") == ""
     peer.feed(peer.camera(qos=BEST_EFFORT), good, lambda: labels)
