@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from multiprocessing import get_context
 from typing import Protocol
 
 import numpy as np
@@ -251,18 +250,15 @@ class PartSampler(Sampler[list[int]]):
 def load_batches(mix: TrainingMix, sampler: PartSampler, workers: int) -> DataLoader:
     """Return a loader of the sampler's batches, prepared by ``workers`` processes.
 
-    They are forked from a fresh process: a fork of this one could wait forever for the threads
-    of OpenCV, OpenMP or CUDA, which it does not inherit.
+    They are fresh ones: a fork of this one could wait forever for the threads of OpenCV, OpenMP
+    or CUDA, which it does not inherit. As its children, they end when it is killed; those of a
+    fork server would not notice.
     """
-    context = None
-    if workers:
-        context = get_context("forkserver")
-        context.set_forkserver_preload([__name__])
     return DataLoader(
         mix,
         batch_sampler=sampler,
         num_workers=workers,
-        multiprocessing_context=context,
+        multiprocessing_context="spawn" if workers else None,
         collate_fn=_collate,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
