@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import time
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,7 +61,8 @@ def test_killed_run_resumes_to_the_same_end(recipe, uninterrupted, tmp_path):
     path.write_text(yaml.safe_dump(recipe))
     code = "import sys; from panoptic_ros.training.trainer import train; train(*sys.argv[1:3])"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen([sys.executable, "-c", code, path, output], env=environment) as process:
+    command = [sys.executable, "-c", code, path, output]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         while process.poll() is None and not _steps_logged(output) >= 7:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -71,6 +74,28 @@ def test_killed_run_resumes_to_the_same_end(recipe, uninterrupted, tmp_path):
     train(path, output, device="cpu")
     assert f'"step": {step + 1},' in (output / "log.jsonl").read_text()
     assert_same_weights(uninterrupted(recipe), output)
+    _wait_for_end_of_group(process.pid)
+
+
+def _wait_for_end_of_group(group):
+    """Workers look every five seconds whether their trainer still lives."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not _lives(group):
+            return
+        time.sleep(0.2)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("a worker outlived the killed trainer by a minute")
+
+
+def _lives(group):
+    """Whether a process of the group is more than a zombie."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if state != "Z" and int(its_group) == group:
+                return True
+    return False
 
 
 def _steps_logged(output):
