@@ -146,22 +146,28 @@ class Segmenter:
         Args:
             images: uint8, (H, W, 3), RGB; sizes in a list may differ. Views are fine: an RGB
                 view of a BGR image costs no copy.
-            output_sizes: (height, width) of the predictions for a list of images that come
-                smaller than their camera took them; by default the size of each image.
+            output_sizes: (height, width) of each prediction, for images that come smaller than
+                their camera took them; by default the size of each image.
 
         Returns:
-            One prediction per image, at the size of that image; a list for a list.
+            One prediction per image, at its output size; a list for a list.
 
         Raises:
-            ValueError: An image has another type or shape.
+            ValueError: An image has another type or shape, or there is not one size for each.
             DeviceError: The device is out of memory.
         """
         if isinstance(images, np.ndarray):
-            return self([images])[0]
+            return self([images], output_sizes)[0]
+        if output_sizes is None:
+            output_sizes = [image.shape[:2] for image in images]
+        if len(output_sizes) != len(images):
+            raise ValueError(
+                f"{len(output_sizes)} output sizes for {len(images)} images; expected one each"
+            )
         if not images:
             return []
         try:
-            return self._segment(images, output_sizes or [image.shape[:2] for image in images])
+            return self._segment(images, output_sizes)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise out_of_memory(self.device) from error

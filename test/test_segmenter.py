@@ -73,6 +73,12 @@ def test_a_smaller_image_gives_labels_of_the_size_that_is_asked_for(segmenter):
         segmenter([image, image], [(192, 256)])
 
 
+def test_output_sizes_count_for_a_single_image_and_must_fit(segmenter):
+    assert_consistent(segmenter(photo(1), [(180, 260)]), (180, 260))
+    with pytest.raises(ValueError, match="1 output sizes for 2 images; expected one each"):
+        segmenter([photo(1), photo(2)], [(180, 260)])
+
+
 def test_views_give_what_copies_give(segmenter):
     image = photo(4)
     expected = segmenter(image).labels
