@@ -110,6 +110,9 @@ def _rounds(
     """
     failed: set[int] = set()
     for number in range(repeat + 1):
+        if len(failed) == len(subjects):
+            yield True  # nothing is left to measure
+            return
         say(f"round {number} of {repeat}" if number else "warming up")
         start = time.monotonic()
         for turn in range(len(subjects)):

@@ -160,3 +160,12 @@ def test_mask_rcnn_finds_as_many_as_a_street_holds():
         threshold = limit_detections(model, images, 8)
         assert len(model(images)[0]["boxes"]) == 8
     assert 0 < threshold < 1 and model.roi_heads.score_thresh == threshold
+
+
+def test_no_round_is_made_when_nothing_could_be_loaded():
+    said = []
+    report = measure([Variant(model="nonsense", engine="eager")], repeat=3, say=said.append)
+    assert report.complete and not report.measurements
+    ((_, reason),) = report.skipped
+    assert "no model 'nonsense'" in reason
+    assert not [line for line in said if line.startswith(("round", "warming"))]
