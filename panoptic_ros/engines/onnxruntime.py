@@ -8,15 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_ros.engines.base import Engine
-from panoptic_ros.engines.cache import cached, engine_key
-from panoptic_ros.export.onnx_graph import to_onnx
+from panoptic_ros.engines.onnx_engine import OnnxEngine
 
 if TYPE_CHECKING:
-    import onnxruntime
+    import onnx
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(OnnxEngine):
     """The network's ONNX graph, run by ONNX Runtime; the graph is cached."""
 
     name = "onnxruntime"
@@ -24,39 +22,38 @@ class OnnxRuntimeEngine(Engine):
     devices = ("cpu",)
     batches = False
 
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """ONNX graphs take (B, 3, H, W) with the rows of one channel after the other."""
-        return torch.contiguous_format
+    def _build(self, graph: onnx.ModelProto, outputs: dict[str, Tensor]) -> tuple[bytes, _Session]:
+        data = graph.SerializeToString()
+        return data, _Session(data, outputs)
 
-    def _compile(self, batch: int) -> tuple[onnxruntime.InferenceSession, dict[str, Tensor]]:
-        outputs = self.source.outputs(batch)
+    def _load(self, data: bytes, outputs: dict[str, Tensor]) -> _Session:
+        return _Session(data, outputs)
 
-        def build() -> tuple[bytes, onnxruntime.InferenceSession]:
-            images = torch.zeros((batch, 3, *self.source.size))
-            graph = to_onnx(self.source.portable(), [images], list(outputs)).SerializeToString()
-            return graph, _open(graph)
 
-        key = engine_key(self.name, self.source, batch, self.needs)
-        return cached(key, build, _open), outputs
+class _Session:
+    """Runs a graph on the memory of torch tensors, without copies.
 
-    def _run(
-        self, compiled: tuple[onnxruntime.InferenceSession, dict[str, Tensor]], batch: Tensor
-    ) -> dict[str, Tensor]:
-        session, outputs = compiled
-        binding = session.io_binding()
-        name = session.get_inputs()[0].name
+    Args:
+        graph: Serialised, in single precision.
+        outputs: Names and shapes of its outputs, in their order.
+    """
+
+    def __init__(self, graph: bytes, outputs: dict[str, Tensor]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = outputs
+
+    def __call__(self, batch: Tensor) -> dict[str, Tensor]:
+        raw = {name: torch.empty(like.shape) for name, like in self._outputs.items()}
+        binding = self._session.io_binding()
+        name = self._session.get_inputs()[0].name
         binding.bind_input(name, "cpu", 0, np.float32, batch.shape, batch.data_ptr())
-        raw = {name: torch.empty(like.shape) for name, like in outputs.items()}
-        for output, value in zip(session.get_outputs(), raw.values(), strict=True):
+        for output, value in zip(self._session.get_outputs(), raw.values(), strict=True):
             binding.bind_output(output.name, "cpu", 0, np.float32, value.shape, value.data_ptr())
-        session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding)
         return raw
-
-
-def _open(graph: bytes) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

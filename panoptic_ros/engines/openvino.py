@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from panoptic_ros.engines.base import Engine
-from panoptic_ros.engines.cache import cached, engine_key
-from panoptic_ros.export.onnx_graph import to_onnx
+from panoptic_ros.engines.onnx_engine import OnnxEngine
 from panoptic_ros.export.openvino_model import to_openvino
 
 if TYPE_CHECKING:
+    import onnx
     import openvino
 
 PRECISION_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(OnnxEngine):
     """The network's ONNX graph, compiled by OpenVINO; the compiled model is cached."""
 
     name = "openvino"
@@ -26,47 +25,31 @@ class OpenVinoEngine(Engine):
     devices = ("cpu",)
     batches = False
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Its inputs are single precision, whatever it computes in."""
-        return torch.float32
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """ONNX graphs take (B, 3, H, W) with the rows of one channel after the other."""
-        return torch.contiguous_format
-
-    def _compile(self, batch: int) -> _Request:
+    def _build(self, graph: onnx.ModelProto, outputs: dict[str, Tensor]) -> tuple[bytes, _Request]:
         import openvino
 
-        outputs = self.source.outputs(batch)
-        core = openvino.Core()
-        config = {
+        compiled = openvino.Core().compile_model(to_openvino(graph), "CPU", self._config())
+        return compiled.export_model().getvalue(), _Request(compiled, outputs)
+
+    def _load(self, data: bytes, outputs: dict[str, Tensor]) -> _Request:
+        import openvino
+
+        return _Request(openvino.Core().import_model(data, "CPU", self._config()), outputs)
+
+    def _config(self) -> dict[str, str | int]:
+        return {
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.source.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-
-        def build() -> tuple[bytes, openvino.CompiledModel]:
-            images = torch.zeros((batch, 3, *self.source.size))
-            model = to_openvino(to_onnx(self.source.portable(), [images], list(outputs)))
-            compiled = core.compile_model(model, "CPU", config)
-            return compiled.export_model().getvalue(), compiled
-
-        key = engine_key(self.name, self.source, batch, self.needs)
-        compiled = cached(key, build, lambda data: core.import_model(data, "CPU", config))
-        return _Request(compiled, outputs)
-
-    def _run(self, compiled: _Request, batch: Tensor) -> dict[str, Tensor]:
-        return compiled(batch)
 
 
 class _Request:
     """Runs a compiled model on the memory of torch tensors, without copies.
 
     Args:
-        compiled: The model.
-        outputs: Names, shapes and types that ``forward`` has, in the order of the model's.
+        compiled: The model, with inputs and outputs in single precision.
+        outputs: Names and shapes of its outputs, in their order.
     """
 
     def __init__(self, compiled: openvino.CompiledModel, outputs: dict[str, Tensor]) -> None:
@@ -82,4 +65,4 @@ class _Request:
             shared = openvino.Tensor(value.numpy(), shared_memory=True)
             self._request.set_output_tensor(index, shared)
         self._request.infer()
-        return {name: value.to(self._outputs[name].dtype) for name, value in raw.items()}
+        return raw

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.devices import PRECISIONS
-from panoptic_ros.engines.base import Engine
-from panoptic_ros.engines.cache import cached, engine_key
-from panoptic_ros.export.onnx_graph import INPUT_NAME, to_onnx
+from panoptic_ros.engines.onnx_engine import OnnxEngine, Runner
+from panoptic_ros.export.onnx_graph import INPUT_NAME
 from panoptic_ros.export.tensorrt_plan import to_tensorrt
 
 if TYPE_CHECKING:
+    import onnx
     import tensorrt
 
 
-class TensorRtEngine(Engine):
+class TensorRtEngine(OnnxEngine):
     """The network's ONNX graph as a TensorRT plan, one for each batch size; plans are cached."""
 
     name = "tensorrt"
@@ -25,27 +25,24 @@ class TensorRtEngine(Engine):
     devices = ("cuda",)
 
     @property
-    def memory_format(self) -> torch.memory_format:
-        """ONNX graphs take (B, 3, H, W) with the rows of one channel after the other."""
-        return torch.contiguous_format
+    def dtype(self) -> torch.dtype:
+        """Plans take batches in the type that they compute in."""
+        return PRECISIONS[self.source.precision]
 
-    def _compile(self, batch: int) -> _Context:
-        source = self.source
-        outputs = source.outputs(batch)
+    def _build(self, graph: onnx.ModelProto, outputs: dict[str, Tensor]) -> tuple[bytes, _Context]:
+        plan = to_tensorrt(graph)
+        return plan, _Context(plan, outputs)
 
-        def build() -> tuple[bytes, _Context]:
-            dtype = PRECISIONS[source.precision]
-            images = torch.zeros((batch, 3, *source.size), dtype=dtype)
-            plan = to_tensorrt(to_onnx(source.portable(dtype), [images], list(outputs)))
-            return plan, _Context(plan, outputs)
+    def _load(self, data: bytes, outputs: dict[str, Tensor]) -> _Context:
+        return _Context(data, outputs)
 
-        with torch.cuda.device(source.device):
-            key = engine_key(self.name, source, batch, self.needs)
-            return cached(key, build, lambda plan: _Context(plan, outputs))
-
-    def _run(self, compiled: _Context, batch: Tensor) -> dict[str, Tensor]:
+    def _compile(self, batch: int) -> tuple[Runner, dict[str, Tensor]]:
         with torch.cuda.device(self.source.device):
-            return compiled(batch)
+            return super()._compile(batch)
+
+    def _run(self, compiled: tuple[Runner, dict[str, Tensor]], batch: Tensor) -> dict[str, Tensor]:
+        with torch.cuda.device(self.source.device):
+            return super()._run(compiled, batch)
 
 
 class _Context:

@@ -58,9 +58,9 @@ def test_compiling_for_a_batch_changes_no_result(engine):
         torch.testing.assert_close(engine(batch), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.skipif("openvino" not in INSTALLED, reason="openvino is not installed")
-def test_outputs_keep_the_types_of_a_bf16_network():
-    engine = make_engine("openvino", source("bf16"))
+@pytest.mark.parametrize("name", INSTALLED)
+def test_outputs_keep_the_types_of_a_bf16_network(name):
+    engine = make_engine(name, source("bf16"))
     results = engine(images(1))
     assert {name: value.dtype for name, value in results.items()} == {
         "features": torch.bfloat16,
