@@ -13,12 +13,11 @@ The code's focal prior is on the semantic layer; here it is on the box classes, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 from panoptic_ros.networks.backbones import ResNet
@@ -35,20 +34,17 @@ from panoptic_ros.networks.dense_detection_boxes import (
     boxes_from_offsets,
     dense_boxes,
     flatten_levels,
-    overlaps,
-    smoothed_giou,
 )
+from panoptic_ros.networks.dense_detection_loss import box_losses, mask_loss, semantic_loss
+from panoptic_ros.networks.dense_detection_masks import instance_masks
 from panoptic_ros.networks.dense_detection_targets import (
     LocationTargets,
     assign_locations,
-    centerness_target,
     levelness_target,
 )
 from panoptic_ros.networks.detection import Candidates, Detections, suppress, top_candidates
-from panoptic_ros.networks.masks import Mask, enlarged_masks
 from panoptic_ros.networks.merging import merge_panoptic
 from panoptic_ros.networks.upsampling import Step, resize_nearest, upsampled_argmax
-from panoptic_ros.prediction import MAX_CLASS_ID
 
 MAX_OFFSET = 10_000.0  # pixels
 FOCAL_PRIOR = 0.01
@@ -57,9 +53,6 @@ CANDIDATES_PER_LEVEL = 1000
 CLASS_NMS_THRESHOLD = 0.6
 CROSS_CLASS_NMS_THRESHOLD = 0.97
 MAX_INSTANCES = 100
-MASK_THRESHOLD = 0.4  # sigma of eq. 7
-MASKS_PER_CHUNK = 8
-BOOTSTRAP_FRACTION = 0.3
 
 
 class DenseDetection(PanopticNetwork):
@@ -177,7 +170,8 @@ class DenseDetection(PanopticNetwork):
                 used = int((scores > 0).sum())
                 boxes, labels, scores = boxes[:used], labels[:used], scores[:used]
             stuff = self._stuff_slots(raw["semantic"][i], valid)
-            masks = self.masks(boxes, labels, dense[i], raw["semantic"][i], valid)
+            probability = self.thing_probability(raw["semantic"][i])
+            masks = instance_masks(boxes, labels, dense[i], probability, valid)
             if boxes.is_cuda:  # slots not in use
                 masks = (
                     mask._replace(inside=mask.inside & (score > 0))
@@ -219,31 +213,18 @@ class DenseDetection(PanopticNetwork):
         boxes = torch.minimum(boxes, (valid - 1).repeat(1, 2)[:, None])
         return _suppress_twice(best, boxes)
 
-    def masks(
-        self,
-        boxes: Tensor,
-        labels: Tensor,
-        dense: Tensor,
-        semantic: Tensor,
-        size: tuple[int, int],
-    ) -> Iterator[Mask]:
-        """Construct the masks of one image's detections (eq. 5 to 7), a few at a time.
+    def thing_probability(self, semantic: Tensor) -> Tensor:
+        """Return the semantic probability of the thing classes at H/4 (section 3.2).
 
         Args:
-            boxes: (K, 4), query boxes.
-            labels: int64, (K,), thing class index.
-            dense: (D, H/4, W/4, 4), of ``dense_boxes``.
             semantic: (N, H/8, W/8), logits.
-            size: Rows and columns of the masks, at most (H, W).
 
-        Yields:
-            The mask of each box.
+        Returns:
+            (N_things, H/4, W/4), 0..1.
         """
-        logits = F.interpolate(semantic[None], size=dense.shape[1:3], mode="bilinear")
-        class_probability = logits[0].softmax(0)[self.first_thing :]
-        soft_masks = _soft_masks if boxes.is_cuda else _soft_masks_of_likely_pixels
-        for soft in soft_masks(boxes, labels, dense, class_probability):
-            yield from enlarged_masks(soft, MASK_THRESHOLD, [Step((4.0, 4.0), size)])
+        height, width = (2 * side for side in semantic.shape[1:])
+        logits = F.interpolate(semantic[None], size=(height, width), mode="bilinear")
+        return logits[0].softmax(0)[self.first_thing :]
 
     def _stuff_slots(self, semantic: Tensor, size: tuple[int, int]) -> Tensor:
         """Return 1 + the stuff index of the best class of each pixel; 0 where that is a thing."""
@@ -259,99 +240,16 @@ class DenseDetection(PanopticNetwork):
         grid = Grid.of(raw)
         assigned = [assign_locations(target, grid.locations, grid.limits) for target in targets]
         truth = LocationTargets(*map(torch.stack, zip(*assigned, strict=True)))
-        terms = self._box_losses(raw, truth)
-        terms["semantics"] = self.semantic_weight * self._semantic_loss(raw["semantic"], targets)
+        terms = box_losses(raw, truth, self.thing_ids)
+        semantics = semantic_loss(raw["semantic"], targets, self.semantic_ids)
+        terms["semantics"] = self.semantic_weight * semantics
         if self.levelness is not None:
             level = torch.stack([levelness_target(target) for target in targets])
             terms["levelness"] = F.cross_entropy(raw["levelness"], level, ignore_index=-1)
-        terms["mask"] = self._mask_loss(raw, truth, targets)
-        return terms
-
-    def _box_losses(self, raw: dict[str, Tensor], truth: LocationTargets) -> dict[str, Tensor]:
-        """Regression (eq. 11), centerness (eq. 12) and focal classification.
-
-        The first two are averaged over the foreground locations, the third over all (section 4.2).
-        """
-        foreground = truth.segments >= 0
-        number = foreground.sum().clamp(min=1)
-        true_offsets = truth.offsets[foreground]
-        regression = offset_iou_loss(flatten_levels(raw, "offsets")[foreground], true_offsets)
-        centerness = F.binary_cross_entropy_with_logits(
-            flatten_levels(raw, "centerness")[..., 0][foreground],
-            centerness_target(true_offsets),
-            reduction="sum",
-        )
-        is_class = truth.class_ids[..., None] == self.thing_ids
-        focal = sigmoid_focal_loss(
-            flatten_levels(raw, "box_class"), is_class.float(), alpha=0.25, gamma=2
-        )
-        return {
-            "box_reg": regression.sum() / number,
-            "center": centerness / number,
-            "box_cls": (focal * ~truth.ignored[..., None]).sum() / truth.ignored.numel(),
-        }
-
-    def _semantic_loss(self, logits: Tensor, targets: Sequence[PanopticTarget]) -> Tensor:
-        """Bootstrapped cross-entropy (eq. 15): the mean over the worst 30 % of the pixels."""
-        ids = torch.stack([target.semantic() for target in targets])
-        channel_of = ids.new_full((MAX_CLASS_ID + 1,), -1)
-        channel_of[self.semantic_ids] = torch.arange(len(self.semantic_ids), device=ids.device)
-        truth = channel_of[ids]
-        logits = F.interpolate(logits, size=ids.shape[-2:], mode="bilinear")
-        pixels = F.cross_entropy(logits, truth, ignore_index=-1, reduction="none")[truth >= 0]
-        worst = math.ceil(BOOTSTRAP_FRACTION * pixels.numel())
-        return pixels.topk(worst).values.sum() / max(worst, 1)
-
-    def _mask_loss(
-        self, raw: dict[str, Tensor], truth: LocationTargets, targets: Sequence[PanopticTarget]
-    ) -> Tensor:
-        """Explicit mask loss (eq. 16 to 18) at H/4, averaged over the images.
-
-        The query boxes are constants: it is the dense boxes that learn to agree with the query
-        inside its mask and to disagree elsewhere. Queries from background locations count as 0.
-        """
-        height, width = raw["semantic"].shape[-2:]
         with torch.no_grad():
-            found = self.detect(raw, [(8 * height, 8 * width)] * len(targets))
-        terms = []
-        for i, (target, dense) in enumerate(zip(targets, dense_boxes(raw), strict=True)):
-            segments = truth.segments[i][found.locations[i]]
-            matched = found.valid[i] & (segments >= 0)
-            errors = mask_errors(found.boxes[i][matched], dense, target, segments[matched])
-            terms.append(errors.sum() / found.valid[i].sum().clamp(min=1))
-        return torch.stack(terms).mean()
-
-
-def offset_iou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Return -log IoU (UnitBox) of boxes around the same location: (N,) from offsets (N, 4).
-
-    Intersection and union are smoothed by 1 square pixel, as in FCOS.
-    """
-    origin = truth.new_zeros(2)
-    boxes = [boxes_from_offsets(origin, offsets) for offsets in (predicted, truth)]
-    intersection, union = overlaps(*boxes)
-    return -torch.log((intersection + 1) / (union + 1))
-
-
-def mask_errors(
-    queries: Tensor, dense: Tensor, target: PanopticTarget, segments: Tensor
-) -> Tensor:
-    """Return beta / N * (E_FP + E_FN) of each query box (eq. 16 to 18): (K,).
-
-    Args:
-        queries: (K, 4), boxes without a gradient.
-        dense: (D, H/4, W/4, 4), of ``dense_boxes``.
-        target: Truth of the image.
-        segments: int64, (K,), the segment that each query is to find.
-    """
-    mask = target.slots[2::4, 2::4] == (segments + 1)[:, None, None]
-    intersection, union = overlaps(queries[:, None, None, None], dense)
-    iou = ((intersection + 1) / (union + 1)).amax(1)
-    error = torch.where(mask, 1 - iou, iou).sum((1, 2))
-    intersection, union = overlaps(queries, target.boxes[segments])
-    beta = intersection / union.clamp(min=1e-7)
-    pixels = mask.sum((1, 2))
-    return torch.where(pixels > 0, beta * error / pixels.clamp(min=1), 0)
+            queries = self.detect(raw, [images.shape[-2:]] * len(targets))
+        terms["mask"] = mask_loss(dense_boxes(raw), queries, truth, targets)
+        return terms
 
 
 def _suppress_twice(candidates: Candidates, boxes: Tensor) -> Detections:
@@ -370,38 +268,6 @@ def _suppress_twice(candidates: Candidates, boxes: Tensor) -> Detections:
         final.scores,
         kept.locations.gather(1, final.locations),
     )
-
-
-def _soft_masks(
-    boxes: Tensor, labels: Tensor, dense: Tensor, probability: Tensor
-) -> Iterator[Tensor]:
-    """Multiply agreement and class probability (eq. 7): (n, H/4, W/4) of a few boxes at a time."""
-    for start in range(0, len(boxes), MASKS_PER_CHUNK):
-        chunk = slice(start, start + MASKS_PER_CHUNK)
-        agreement = smoothed_giou(boxes[chunk], dense).amax(1)
-        yield agreement * probability[labels[chunk]]
-
-
-def _soft_masks_of_likely_pixels(
-    boxes: Tensor, labels: Tensor, dense: Tensor, probability: Tensor
-) -> Iterator[Tensor]:
-    """Do the same, but only where the class is likely enough: agreement is at most 1.
-
-    And in the cells around, from which masks are interpolated.
-    """
-    likely = {}
-    for label in labels.unique().tolist():
-        around = F.max_pool2d(probability[label][None], 3, stride=1, padding=1)
-        pixels = torch.nonzero(around.flatten() > MASK_THRESHOLD).flatten()
-        candidates = dense.flatten(1, 2).index_select(1, pixels)[:, :, None]
-        likely[label] = pixels, candidates, probability[label].flatten()[pixels]
-    for chunk in torch.arange(len(boxes)).split(2 * MASKS_PER_CHUNK):
-        chunk_soft = probability.new_zeros(len(chunk), *probability.shape[1:])
-        for soft, index in zip(chunk_soft, chunk.tolist(), strict=True):
-            pixels, candidates, of_class = likely[int(labels[index])]
-            agreement = smoothed_giou(boxes[index : index + 1], candidates).amax(1).flatten()
-            soft.view(-1)[pixels] = agreement * of_class
-        yield chunk_soft
 
 
 def _tower(inputs: int, channels: int) -> nn.Sequential:

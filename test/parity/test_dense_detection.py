@@ -10,7 +10,8 @@ from torch import Tensor
 from panoptic_ros.checkpoints.importing import import_checkpoint
 from panoptic_ros.model_zoo import load_model
 from panoptic_ros.networks.base import FrameSize, PredictionOptions
-from panoptic_ros.networks.dense_detection import LEVELS, dense_boxes
+from panoptic_ros.networks.dense_detection_boxes import LEVELS, dense_boxes
+from panoptic_ros.networks.dense_detection_masks import instance_masks
 
 from .golden import (
     assert_maps_equal,
@@ -100,10 +101,10 @@ def test_masks(reference):
     order = match(reference)
     boxes, labels = (field[order] for field in reference.detections[:2])
     dense = dense_boxes(reference.raw)[0]
-    semantic = reference.raw["semantic"][0]
+    probability = reference.network.thing_probability(reference.raw["semantic"][0])
     expected = unpack_masks(reference.fields["masks"], reference.size[1])
     masks = torch.zeros_like(expected)
-    made = reference.network.masks(boxes, labels, dense, semantic, reference.size)
+    made = instance_masks(boxes, labels, dense, probability, reference.size)
     for i, mask in enumerate(made):
         masks[i] = mask.placed(reference.size)
     assert_masks_equal("masks", masks, expected)
