@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +49,44 @@ class Lines(NamedTuple):
         return first.lerp(second, weight if dim == 1 else weight[:, None])
 
 
+class Intervals(NamedTuple):
+    """The new lines between the centres of neighbouring old lines of one axis.
+
+    The first interval is before the first old line, the last one behind the last: there both
+    neighbours are the same line.
+
+    Attributes:
+        first: int64, (N,), the old line before each interval.
+        second: int64, (N,), the one behind.
+        lines: int64, (most, N), the new lines; an interval with fewer repeats its last.
+        weight: float32, (most, N), of the old line behind, at these.
+        number: int64, (N,), of new lines.
+    """
+
+    first: Tensor
+    second: Tensor
+    lines: Tensor
+    weight: Tensor
+    number: np.ndarray
+
+    @classmethod
+    def of(cls, old: int, scale: float, new: int) -> Intervals:
+        """Divide the ``new`` first lines of an axis of ``old`` ones enlarged by ``scale``."""
+        position = (torch.arange(new) + 0.5) / scale - 0.5
+        before = position.floor()
+        number = torch.bincount(before.long() + 1, minlength=old + 1)
+        last = number.cumsum(0) - 1
+        step = torch.arange(int(number.max()))[:, None]
+        lines = torch.minimum(last - number + 1 + step, last).clamp(min=0)
+        index = torch.arange(old + 1)
+        neighbours = (index - 1).clamp(min=0), index.clamp(max=old - 1)
+        return cls(*neighbours, lines, (position - before)[lines], number.numpy())
+
+    def at(self, index: Tensor) -> Intervals:
+        """Return some of the intervals, in the order of ``index``: int64, (B,)."""
+        return Intervals(*(part[..., index] for part in self))
+
+
 class Step(NamedTuple):
     """One bilinear interpolation with half-pixel centres, and what is kept of its result.
 
@@ -74,6 +112,12 @@ class Step(NamedTuple):
     def lines(self, old: Sequence[int]) -> tuple[Lines, Lines]:
         """Return where rows and columns come from."""
         rows, columns = (Lines.of(*item) for item in zip(old, self.scale, self.size, strict=True))
+        return rows, columns
+
+    def intervals(self, old: Sequence[int]) -> tuple[Intervals, Intervals]:
+        """Return what lies between the rows and between the columns of an ``old`` size."""
+        axes = zip(old, self.scale, self.size, strict=True)
+        rows, columns = (Intervals.of(*axis) for axis in axes)
         return rows, columns
 
 
@@ -124,78 +168,87 @@ def _argmax_between_cells(logits: Tensor, step: Step) -> Tensor:
     What is interpolated lies between the values of the four cells around a pixel. So a channel
     that is the best of all four is the best between them.
     """
-    width = logits.shape[2]
-    rows, columns = step.lines(logits.shape[1:])
-    cells = logits.permute(1, 2, 0).float().contiguous()
-    best = cells.max(2).indices.to(torch.int16)
-    right = torch.cat((best[:, 1:], best[:, -1:]), dim=1)
-    agree = best == right
-    for line in (best, right):
-        agree &= torch.cat((line[1:], line[-1:])) == best
-    block = (rows.first * width)[:, None] + columns.first
-    index = torch.where(agree, best, -1).flatten().index_select(0, block.flatten())
-    pixels = torch.from_numpy(np.flatnonzero(index.numpy() < 0))
-    if 2 * len(pixels) > len(index):
+    cells = logits.float().contiguous()
+    best = _argmax(cells)
+    rows, columns = step.intervals(cells.shape[1:])
+    corner = np.pad(best.numpy(), 1, mode="edge")
+    same = corner[:, 1:] == corner[:, :-1]
+    agree = same[1:] & same[:-1] & (corner[1:, :-1] == corner[:-1, :-1])
+    unsure = ~agree & (rows.number > 0)[:, None] & (columns.number > 0)
+    if 2 * np.count_nonzero(unsure) > unsure.size:
         return _argmax_everywhere(logits, [step])
-    index[pixels] = _argmax_at(pixels, cells, ~agree, rows, columns)
-    return index.view(step.size)
+    upper_left = np.repeat(corner[:-1, :-1], columns.number, axis=1)
+    index = torch.from_numpy(np.repeat(upper_left, rows.number, axis=0))
+    down, across = (torch.from_numpy(places) for places in np.nonzero(unsure))
+    length = max(1, _ELEMENTS_CPU // (4 * len(cells)))
+    for y, x in zip(down.split(length), across.split(length), strict=True):
+        own_rows, own_columns = rows.at(y), columns.at(x)
+        pixels = own_rows.lines[:, None] * step.size[1] + own_columns.lines
+        channels = _argmax_within(cells, best, own_rows, own_columns)
+        index.view(-1)[pixels.flatten()] = channels.flatten().to(index.dtype)
+    return index
 
 
-def _argmax_at(
-    pixels: Tensor, cells: Tensor, blocks: Tensor, rows: Lines, columns: Lines
-) -> Tensor:
-    """Interpolate at some pixels only: int16, (M,).
+def _argmax_within(cells: Tensor, best: Tensor, rows: Intervals, columns: Intervals) -> Tensor:
+    """Interpolate between four cells, for each of B such places.
 
     The mean of some channels is nowhere above the best of them. So a channel that is below the
     mean of the four cells' best at all four cells wins nowhere between them; what remains is
     rarely more than two or three.
 
     Args:
-        pixels: int64, (M,), index into the full-size map.
-        cells: (h, w, C), logits.
-        blocks: bool, (h, w), the upper left cells of the pixels.
-        rows: Of the full-size map.
+        cells: (C, h, w), logits.
+        best: int16, (h, w), the best channel of each cell.
+        rows: B intervals that the places lie in.
         columns: Likewise.
+
+    Returns:
+        int64, (rows per interval, columns per interval, B).
     """
-    height, width, channels = cells.shape
-    upper, left = torch.nonzero(blocks).unbind(1)
-    lower, right = (upper + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
-    flat = cells.view(-1, channels)
-    corners = torch.stack(
-        [flat.index_select(0, y * width + x) for y in (upper, lower) for x in (left, right)], 1
+    places = torch.stack(
+        [y * best.shape[1] + x for y in (rows.first, rows.second) for x in columns[:2]]
     )
-    mean = corners.gather(2, corners.max(2).indices[:, None].expand(-1, 4, -1)).mean(2)
-    ahead = (corners - mean[..., None]).amax(1)
-    number = (ahead >= 0).sum(1)
-    order = torch.empty(height * width, dtype=torch.int64)
-    order[upper * width + left] = torch.arange(len(upper))
-    row = torch.div(pixels, len(columns.first), rounding_mode="floor")
-    column = pixels - row * len(columns.first)
-    block = order.index_select(0, rows.first[row] * width + columns.first[column])
-    weights = (rows.weight[row], columns.weight[column])
-
-    few = ahead.topk(min(_CANDIDATES, channels)).indices
-    candidates = corners.gather(2, few[:, None].expand(-1, 4, -1))
-    place = _best_of(candidates, block, *weights)
-    result = few.index_select(0, block).gather(1, place[:, None])[:, 0]
-    many = torch.nonzero(number.index_select(0, block) > few.shape[1]).flatten()
-    for part in many.split(max(1, _ELEMENTS_CPU // channels)):
-        result[part] = _best_of(corners, block[part], *(weight[part] for weight in weights))
-    return result.to(torch.int16)
+    corners = cells.flatten(1).index_select(1, places.flatten()).unflatten(1, places.shape)
+    of_best = best.flatten()[places].long()
+    mean = corners.gather(0, of_best[:, None].expand(-1, 4, -1)).mean(0)
+    ahead = (corners - mean).amax(1)
+    few = ahead.topk(min(_CANDIDATES, len(cells)), dim=0, sorted=False).indices
+    candidates = corners.gather(0, few[:, None].expand(-1, 4, -1))
+    winner = _argmax(_between(item, rows.weight, columns.weight) for item in candidates)
+    channels = few.gather(0, winner.flatten(0, 1).long()).view(winner.shape)
+    many = torch.nonzero((ahead >= 0).sum(0) > len(few)).flatten()
+    if len(many):
+        weights = rows.weight[:, many], columns.weight[:, many]
+        winner = _argmax(_between(item, *weights) for item in corners[..., many])
+        channels[..., many] = winner.long()
+    return channels
 
 
-def _best_of(corners: Tensor, block: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Return which channel is the best at every pixel: int64, (M,).
+def _between(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Interpolate one channel between cells: (m, n, B).
 
     Args:
-        corners: (B, 4, C): upper left, upper right, lower left, lower right.
-        block: int64, (M,), 0..B - 1.
-        down: (M,), weight of the lower corners.
-        across: (M,), weight of the right ones.
+        corners: (4, B): upper left, upper right, lower left, lower right.
+        down: (m, B), weight of the lower corners.
+        across: (n, B), weight of the right ones.
     """
-    corner = corners.flatten(1).index_select(0, block).unflatten(1, corners.shape[1:])
-    left_right = corner[:, 0::2].lerp(corner[:, 1::2], across[:, None, None])
-    return left_right[:, 0].lerp(left_right[:, 1], down[:, None]).max(1).indices
+    left, right = (corners[i].expand_as(down).lerp(corners[i + 2], down) for i in (0, 1))
+    shape = (len(down), *across.shape)
+    return left[:, None].expand(shape).lerp(right[:, None].expand(shape), across.expand(shape))
+
+
+def _argmax(maps: Iterable[Tensor]) -> Tensor:
+    """Return which of less than 2**15 maps is the highest, the first of equal ones: int16.
+
+    One after the other, since ``argmax`` over the first dimension is several times slower.
+    """
+    maps = iter(maps)
+    best = next(maps)
+    index = torch.zeros(best.shape, dtype=torch.int16)
+    for number, value in enumerate(maps, 1):
+        index = torch.where(value > best, torch.tensor(number, dtype=index.dtype), index)
+        best = torch.maximum(best, value)
+    return index
 
 
 def resize_nearest(indices: Tensor, size: tuple[int, int]) -> Tensor:
