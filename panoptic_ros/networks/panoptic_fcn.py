@@ -1,11 +1,11 @@
 """Panoptic FCN (Li et al., Fully Convolutional Networks for Panoptic Segmentation, CVPR 2021).
 
 Every thing and every stuff class is written into a kernel, and its mask is that kernel convolved
-with one high-resolution feature. The order is the paper's: kernel generator (3.1, its heads in
-``panoptic_fcn_heads``), kernel fusion (3.2, ``panoptic_fcn_fusion``), feature encoder (3.3,
-``panoptic_fcn_masks``), training and inference (3.4, ``panoptic_fcn_targets``). Where the paper
-is silent this follows the authors' code: smoothed center maps, half of all kernels from each
-level at most, scores multiplied by the trust in the mask.
+with one high-resolution feature. The order is the paper's: kernel generator (3.1,
+``panoptic_fcn_heads`` and ``_kernels``), kernel fusion (3.2, ``_fusion``), feature encoder (3.3,
+``_masks``), inference and training (3.4, ``_targets`` and ``_loss``). Where the paper is silent
+this follows the authors' code: smoothed center maps, half of all kernels from each level at most,
+scores multiplied by the trust in the mask.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.ops import FeaturePyramidNetwork, sigmoid_focal_loss
+from torch import Tensor
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from panoptic_ros.networks.backbones import ResNet
@@ -28,26 +27,28 @@ from panoptic_ros.networks.base import (
 )
 from panoptic_ros.networks.masks import enlarged_masks
 from panoptic_ros.networks.merging import merge_panoptic
-from panoptic_ros.networks.panoptic_fcn_fusion import Kernels, best_first, fuse_stuff, fuse_things
+from panoptic_ros.networks.panoptic_fcn_fusion import fuse_stuff, fuse_things
 from panoptic_ros.networks.panoptic_fcn_heads import (
     FeatureEncoder,
+    KernelEmbedding,
     KernelHead,
     PositionHead,
     SemanticFPN,
 )
-from panoptic_ros.networks.panoptic_fcn_masks import best_mask, mask_scores, soft_masks, steps_to
-from panoptic_ros.networks.panoptic_fcn_targets import (
-    center_heatmap,
-    dice_loss,
-    region_map,
-    stuff_target,
-    thing_targets,
+from panoptic_ros.networks.panoptic_fcn_kernels import (
+    LEVELS,
+    Kernels,
+    best_first,
+    pool_kernels,
+    sample_kernels,
+    stuff_kernels,
+    thing_kernels,
 )
+from panoptic_ros.networks.panoptic_fcn_loss import center_loss, mask_loss, region_loss
+from panoptic_ros.networks.panoptic_fcn_masks import best_mask, mask_scores, soft_masks, steps_to
+from panoptic_ros.networks.panoptic_fcn_targets import region_map, stuff_target, thing_targets
 
-LEVELS = ("p3", "p4", "p5", "p6", "p7")
-_SMOOTHING = (3, 3, 3, 5, 5)  # window of the average that center maps are blended with, per level
 _MIN_SCORE = 0.05  # of a thing, after rescoring
-_INSIDE = 0.1  # a cell belongs to an instance above this part of its mask, in training
 
 
 class PanopticFCN(PanopticNetwork):
@@ -138,8 +139,8 @@ class PanopticFCN(PanopticNetwork):
             channels, things, self.regions, head_depth, deformable_position
         )
         self.kernel_head = KernelHead(channels, head_depth)
-        self.thing_embedding = _embedding(channels, encoder_channels)
-        self.stuff_embedding = _embedding(channels, encoder_channels)
+        self.thing_embedding = KernelEmbedding(channels, encoder_channels)
+        self.stuff_embedding = KernelEmbedding(channels, encoder_channels)
         self.semantic_fpn = SemanticFPN(channels)
         self.feature_encoder = FeatureEncoder(
             channels, encoder_channels, head_depth, deformable_encoder
@@ -166,36 +167,14 @@ class PanopticFCN(PanopticNetwork):
 
     def find_things(self, raw: dict[str, Tensor]) -> Kernels:
         """Take the kernels at the peaks of the center maps, best first (section 3.1)."""
-        found = []
-        for level, window in zip(LEVELS, _SMOOTHING, strict=True):
-            scores = raw[f"centers_{level}"].float().sigmoid()
-            scores = (scores + F.avg_pool2d(scores, window, 1, window // 2)) / 2
-            peaks = scores * (scores == F.max_pool2d(scores, 3, 1, 1))
-            number = min(peaks[0, 0].numel(), self.max_instances // 2)
-            per_class, cells = peaks.flatten(2).topk(number)
-            best, index = per_class.flatten(1).topk(number)
-            best = torch.where(best > self.center_threshold, best, 0)
-            cell = cells.flatten(1).gather(1, index)
-            weights = raw[f"kernels_{level}"].flatten(2).transpose(1, 2)
-            weights = weights.gather(1, cell[..., None].expand(-1, -1, weights.shape[2]))
-            found.append(Kernels(weights.float(), index // number, best))
-        things = Kernels(*(torch.cat(field, dim=1) for field in zip(*found, strict=True)))
+        things = thing_kernels(raw, self.max_instances // 2, self.center_threshold)
         things = things.take(best_first(things.scores))
-        return things._replace(weights=_embed(self.thing_embedding, things.weights))
+        return things._replace(weights=self.thing_embedding(things.weights))
 
     def find_stuff(self, raw: dict[str, Tensor]) -> list[Kernels]:
         """Pool one kernel per level and stuff channel over its region (section 3.1)."""
-        channels = torch.arange(self.regions, device=raw["encoding"].device)
-        found = []
-        for level in LEVELS:
-            regions = raw[f"regions_{level}"].float().sigmoid()
-            own = (regions.argmax(1, keepdim=True) == channels[:, None, None]).flatten(2).float()
-            scores = (own * regions.flatten(2)).sum(2) / own.sum(2).clamp(min=1)
-            scores = torch.where(scores > self.region_threshold, scores, 0)
-            weights = raw[f"kernels_{level}"].float().flatten(2).transpose(1, 2)
-            weights = _embed(self.stuff_embedding, own @ weights / own.shape[2])
-            found.append(Kernels(weights, channels.expand_as(scores), scores))
-        return found
+        levels = stuff_kernels(raw, self.region_threshold)
+        return [level._replace(weights=self.stuff_embedding(level.weights)) for level in levels]
 
     @torch.no_grad()
     def predict(
@@ -304,54 +283,20 @@ class PanopticFCN(PanopticNetwork):
         things = thing_targets(target, self.class_index(target.class_ids, self.thing_ids))
         stuff = stuff_target(target, self.stuff_channels(target.class_ids), self.regions)
         encoding = raw["encoding"]
-        centers_loss, regions_loss = encoding.new_zeros(()), encoding.new_zeros(())
-        thing_dice, stuff_dice = [], []
+        center_losses, region_losses, thing_dice, stuff_dice = [], [], [], []
         for level, scales in zip(LEVELS, self.scale_ranges, strict=True):
             centers, regions, kernels = (
                 raw[f"{name}_{level}"] for name in ("centers", "regions", "kernels")
             )
-            size = tuple(centers.shape[1:])
-            here = things.within(scales)
-            heatmap = center_heatmap(here, len(centers), size)
-            centers_loss = centers_loss + sigmoid_focal_loss(centers, heatmap).sum()
-            region = region_map(stuff, size)
-            focal = sigmoid_focal_loss(regions, region)
-            regions_loss = regions_loss + focal.mean((1, 2)).sum()
+            here, region = things.within(scales), region_map(stuff, regions.shape[1:])
+            center_losses.append(center_loss(centers, here))
+            region_losses.append(region_loss(regions, region))
 
-            sampled, shares = self._sample_kernels(centers, kernels, here.masks, here.classes)
-            masks = soft_masks(_embed(self.thing_embedding, sampled), encoding)
-            thing_dice.append((shares * dice_loss(masks, here.masks[:, None])).sum(1))
+            sampled, shares = sample_kernels(centers, kernels, here, self.positives)
+            dice = mask_loss(self.thing_embedding(sampled), encoding, here.masks[:, None])
+            thing_dice.append((shares * dice).sum(1))
 
-            present = region.flatten(1).sum(1) > 0
-            own = (region[present] > 0).float().flatten(1)
-            pooled = own @ kernels.flatten(1).T / own.shape[1]
-            masks = soft_masks(_embed(self.stuff_embedding, pooled), encoding)
-            stuff_dice.append(dice_loss(masks, stuff[present]))
-        return centers_loss, regions_loss, torch.cat(thing_dice), torch.cat(stuff_dice)
-
-    def _sample_kernels(
-        self, centers: Tensor, kernels: Tensor, masks: Tensor, classes: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Sample the k kernels of each instance where its class scores best, and w_k (Eq. 7).
-
-        Returns:
-            Kernels (N, k, C) and their shares (N, k), which sum to 1; to 0 for an instance that
-            covers no cell of this level.
-        """
-        inside = F.interpolate(masks[:, None], size=centers.shape[1:], mode="bilinear") > _INSIDE
-        scores = (centers.sigmoid()[classes] * inside[:, 0]).flatten(1)
-        best, cells = scores.topk(min(self.positives, scores.shape[1]))
-        shares = best / best.sum(1, keepdim=True).clamp(min=1e-8)
-        return kernels.flatten(1).T[cells], shares
-
-
-def _embedding(channels: int, encoder_channels: int) -> nn.Linear:
-    layer = nn.Linear(channels, encoder_channels)
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _embed(layer: nn.Linear, weights: Tensor) -> Tensor:
-    """Apply a linear layer in float32, whatever the network is cast to."""
-    return F.linear(weights.float(), layer.weight.float(), layer.bias.float())
+            present = (region > 0).flatten(1).any(1)
+            pooled = pool_kernels(kernels, region[present] > 0)
+            stuff_dice.append(mask_loss(self.stuff_embedding(pooled), encoding, stuff[present]))
+        return sum(center_losses), sum(region_losses), torch.cat(thing_dice), torch.cat(stuff_dice)

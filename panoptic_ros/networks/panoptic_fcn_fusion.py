@@ -1,45 +1,13 @@
-"""Candidate kernels of Panoptic FCN and their fusion (Li et al., CVPR 2021, section 3.2)."""
+"""The fusion of the kernels of Panoptic FCN (Li et al., CVPR 2021, section 3.2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-
-class Kernels(NamedTuple):
-    """N candidates per image in fixed slots.
-
-    Attributes:
-        weights: float32, (B, N, C).
-        classes: int64, (B, N), index of the thing class or stuff channel.
-        scores: float32, (B, N), 0..1; 0 marks an empty slot.
-    """
-
-    weights: Tensor
-    classes: Tensor
-    scores: Tensor
-
-    def of_image(self, index: int) -> Kernels:
-        """Return the candidates of one image, without the batch dimension."""
-        return Kernels(*(field[index] for field in self))
-
-    def take(self, order: Tensor) -> Kernels:
-        """Return the candidates (B, M) by position, in that order."""
-        index = order[..., None].expand(-1, -1, self.weights.shape[2])
-        return Kernels(
-            self.weights.gather(1, index),
-            self.classes.gather(1, order),
-            self.scores.gather(1, order),
-        )
-
-
-def best_first(scores: Tensor) -> Tensor:
-    """Return the order of candidates (B, N), best first; equal ones keep theirs."""
-    return scores.argsort(dim=1, descending=True, stable=True)
+from panoptic_ros.networks.panoptic_fcn_kernels import Kernels
 
 
 def fuse_things(things: Kernels, threshold: float) -> Kernels:

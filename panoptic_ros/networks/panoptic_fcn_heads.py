@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
 from panoptic_ros.networks.coordinates import append_coordinates
@@ -113,6 +114,26 @@ class KernelHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return kernel weights before their embedding: (B, channels, H, W)."""
         return self.kernels(self.tower(append_coordinates(x)))
+
+
+class KernelEmbedding(nn.Linear):
+    """Turns kernel weights into kernels as long as the encoded feature has channels.
+
+    It computes in float32, whatever the network is cast to.
+
+    Args:
+        channels: Of the kernel head.
+        encoder_channels: C_e.
+    """
+
+    def __init__(self, channels: int, encoder_channels: int) -> None:
+        super().__init__(channels, encoder_channels)
+        nn.init.normal_(self.weight, std=0.01)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Return kernels (..., C_e), float32, of weights (..., channels)."""
+        return F.linear(weights.float(), self.weight.float(), self.bias.float())
 
 
 class SemanticFPN(nn.Module):

@@ -130,10 +130,3 @@ def region_map(stuff: Tensor, size: tuple[int, int]) -> Tensor:
     """Reduce Y_st (N_st, H/4, W/4) to a level of ``size``; what is below 0.5 becomes 0."""
     regions = F.interpolate(stuff[None], size=size, mode="bilinear")[0].clamp(max=1)
     return torch.where(regions < 0.5, 0, regions)
-
-
-def dice_loss(masks: Tensor, targets: Tensor) -> Tensor:
-    """Return the dice loss of soft masks (..., h, w) against soft targets: (...)."""
-    overlap = (masks * targets).sum((-2, -1))
-    total = (masks**2).sum((-2, -1)) + (targets**2).sum((-2, -1))
-    return 1 - 2 * overlap / total.clamp(min=1e-8)

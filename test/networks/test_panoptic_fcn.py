@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks.base import FrameSize, PredictionOptions
-from panoptic_ros.networks.panoptic_fcn import LEVELS, PanopticFCN
-from panoptic_ros.networks.panoptic_fcn_fusion import Kernels, fuse_stuff, fuse_things
+from panoptic_ros.networks.panoptic_fcn import PanopticFCN
+from panoptic_ros.networks.panoptic_fcn_fusion import fuse_stuff, fuse_things
 from panoptic_ros.networks.panoptic_fcn_heads import ModulatedDeformConv
+from panoptic_ros.networks.panoptic_fcn_kernels import LEVELS, Kernels
 from panoptic_ros.resources import share_directory
 
 THINGS, STUFF = [11, 12], [1, 2, 3]

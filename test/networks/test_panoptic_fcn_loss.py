@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from panoptic_ros.data.targets import compact_target
 from panoptic_ros.networks.base import PanopticTarget
-from panoptic_ros.networks.panoptic_fcn import LEVELS, PanopticFCN
+from panoptic_ros.networks.panoptic_fcn import PanopticFCN
+from panoptic_ros.networks.panoptic_fcn_kernels import LEVELS
+from panoptic_ros.networks.panoptic_fcn_loss import dice_loss
 from panoptic_ros.networks.panoptic_fcn_targets import (
     center_heatmap,
-    dice_loss,
     gaussian_radius,
     region_map,
     stuff_target,

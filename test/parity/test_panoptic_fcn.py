@@ -19,8 +19,7 @@ from panoptic_ros.checkpoints.panoptic_fcn import convert
 from panoptic_ros.model_zoo import load_config, load_model
 from panoptic_ros.networks.base import FrameSize, PredictionOptions
 from panoptic_ros.networks.masks import enlarged_masks
-from panoptic_ros.networks.panoptic_fcn import LEVELS
-from panoptic_ros.networks.panoptic_fcn_fusion import best_first
+from panoptic_ros.networks.panoptic_fcn_kernels import LEVELS, best_first
 from panoptic_ros.networks.panoptic_fcn_masks import best_mask, soft_masks, steps_to
 from panoptic_ros.networks.segments import encode_segments
 from panoptic_ros.prediction import LABEL_DIVISOR
