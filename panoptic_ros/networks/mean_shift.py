@@ -7,6 +7,7 @@ centres within a bandwidth of a fuller one dropped.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,20 +43,37 @@ def mean_shift(
     if len(points) == 0:
         return points.new_zeros(max_centers, points.shape[1]), groups.new_full((max_centers,), -1)
     centers, center_groups = _seeds(points, groups, max_centers)
-    if points.is_cuda:
-        same = (center_groups[:, None] == groups[None]) & (groups >= 0)[None]
-        for _ in range(iterations):
-            centers = _step(centers, points, same)
-        count = _within(centers, points, same).sum(1)
-    else:
-        count = torch.zeros(max_centers)
-        for group in center_groups[center_groups >= 0].unique().tolist():
-            own = torch.nonzero(center_groups == group).flatten()
-            members = points[groups == group]
-            centers[own] = _climb(centers[own], members, iterations)
-            count[own] = _within(centers[own], members).sum(1)
+    climb = _climb_together if points.is_cuda else _climb_by_group
+    centers, count = climb(centers, center_groups, points, groups, iterations)
     center_groups = center_groups.where(count >= max(min_size, 1), -1)
     return _drop_duplicates(centers, center_groups, count)
+
+
+def _climb_together(
+    centers: Tensor, center_groups: Tensor, points: Tensor, groups: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Move all centres at once, in fixed shapes; return them and the points of each: (K,)."""
+    same = (center_groups[:, None] == groups[None]) & (groups >= 0)[None]
+    for _ in range(iterations):
+        centers = _step(centers, points, same)
+    return centers, _within(centers, points, same).sum(1)
+
+
+def _climb_by_group(
+    centers: Tensor, center_groups: Tensor, points: Tensor, groups: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Do the same among the points of one group after the other, for CPUs."""
+    of_group = groups.to(torch.int16).numpy()
+    order = np.argsort(of_group, kind="stable")  # radix sort
+    points, of_group = points.index_select(0, torch.from_numpy(order)), of_group[order]
+    count = torch.zeros(len(centers))
+    for group in center_groups[center_groups >= 0].unique().tolist():
+        own = torch.nonzero(center_groups == group).flatten()
+        start, stop = np.searchsorted(of_group, (group, group + 1))
+        members = points[start:stop]
+        centers[own] = _climb(centers[own], members, iterations)
+        count[own] = _within(centers[own], members).sum(1)
+    return centers, count
 
 
 def _climb(centers: Tensor, points: Tensor, iterations: int) -> Tensor:
@@ -97,11 +115,11 @@ def _seeds(points: Tensor, groups: Tensor, number: int) -> tuple[Tensor, Tensor]
     the one of the later point stands for both.
     """
     cells = points.round()
-    primes = torch.tensor(_HASH_PRIMES, device=points.device)
-    keys = torch.cat((cells.long(), groups[:, None]), dim=1)
-    factors = primes.repeat(-(-keys.shape[1] // len(primes)))[: keys.shape[1]]
-    factors = factors * torch.arange(1, keys.shape[1] + 1, device=points.device)
-    bucket = (keys * factors).sum(1) % _BUCKETS
+    primes = torch.tensor(_HASH_PRIMES, dtype=torch.float64, device=points.device)
+    index = torch.arange(cells.shape[1] + 1, device=points.device)
+    factors = primes[index % len(primes)] * (index + 1)
+    keys = cells.double() @ factors[:-1] + groups * factors[-1]  # whole numbers below 2**53
+    bucket = keys.long() % _BUCKETS
     takes_part = groups >= 0
     fill = torch.zeros(_BUCKETS, dtype=torch.int64, device=points.device)
     fill.scatter_add_(0, bucket, takes_part.long())
@@ -137,9 +155,28 @@ def _drop_duplicates(centers: Tensor, groups: Tensor, count: Tensor) -> tuple[Te
     order = torch.argsort(count.where(groups >= 0, -1), descending=True, stable=True)
     centers, groups = centers[order], groups[order]
     near = _squared_distances(centers, centers) < 1
-    near = near & (groups[:, None] == groups[None]) & (groups >= 0)[None]
+    near = (near & (groups[:, None] == groups)).triu(1)
     keep = groups >= 0
-    later = torch.arange(len(centers), device=centers.device)
-    for index in range(len(centers)):
-        keep = keep & ~(near[index] & keep[index] & (later > index))
+    keep = _keep_first(near, keep) if keep.is_cuda else _keep_first_on_host(near, keep)
     return centers, groups.where(keep, -1)
+
+
+def _keep_first(near: Tensor, keep: Tensor) -> Tensor:
+    """Take out what is near an earlier one that is kept: bool, (K,).
+
+    Args:
+        near: bool, (K, K), by earlier and later.
+        keep: bool, (K,), what there is.
+    """
+    for index in range(len(keep)):
+        keep = keep & ~(near[index] & keep[index])
+    return keep
+
+
+def _keep_first_on_host(near: Tensor, keep: Tensor) -> Tensor:
+    """Do the same only for those that there are."""
+    near, keep = near.numpy(), keep.numpy().copy()
+    for index in np.flatnonzero(keep):
+        if keep[index]:
+            keep &= ~near[index]
+    return torch.from_numpy(keep)
