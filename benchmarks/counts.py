@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d
 
+from panoptic_ros.benchmark.loading import padded_size
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.fpsnet import FPSNet
@@ -41,13 +42,12 @@ class Counts(NamedTuple):
 def count(configuration: Path, resolution: tuple[int, int] | None = None) -> Counts:
     """Count one configuration, at another resolution if one is given."""
     config = load_config(configuration)
-    height, width = resolution or config.input.resolution
+    resolution = resolution or config.input.resolution
     with torch.device("meta"):
         network = config.build().eval()
-        divisor = network.size_divisor
-        image = torch.empty(1, 3, -(-height // divisor) * divisor, -(-width // divisor) * divisor)
+        image = torch.empty(1, 3, *padded_size(network, resolution))
     parameters = sum(p.numel() for p in network.parameters())
-    return Counts((height, width), parameters, multiply_adds(network, image))
+    return Counts(resolution, parameters, multiply_adds(network, image))
 
 
 def multiply_adds(network: PanopticNetwork, image: Tensor) -> int:

@@ -11,29 +11,20 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
-from pathlib import Path
+from functools import partial
 
 import torch
 
+from panoptic_ros.benchmark.cpu_time import median_cpu_seconds
+from panoptic_ros.benchmark.loading import load_network, network_resolution, padded_size
+from panoptic_ros.benchmark.targets import PAPERS
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.engines import make_engine
 from panoptic_ros.engines.base import Engine, EngineError, Source
 from panoptic_ros.input_format import parse_resolution
-from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.folding import fold_batch_norm
 
-CONFIGURATIONS = Path(__file__).resolve().parents[1] / "config" / "networks"
-NAMES = (
-    "panonet_cityscapes",
-    "epsnet_coco",
-    "fpsnet_cityscapes",
-    "dense_detection_cityscapes",
-    "panoptic_fcn_cityscapes_star",
-)
-SIZES = {"epsnet_coco": (550, 550)}
 ENGINES = (
     "eager:fp32,openvino:fp32,onnxruntime:fp32,eager:bf16,openvino:bf16,"
     "compiled:fp32,compiled:bf16"
@@ -43,23 +34,22 @@ ENGINES = (
 def main() -> None:
     """Measure and print one line for each configuration and engine."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=NAMES)
-    parser.add_argument("--size", default="512x1024", help="HEIGHTxWIDTH; EPSNet has 550x550")
+    parser.add_argument("names", nargs="*", default=PAPERS)
+    parser.add_argument("--size", default="512x1024", help="HEIGHTxWIDTH; EPSNet has its own")
     parser.add_argument("--engines", default=ENGINES, help="ENGINE:PRECISION, eager:fp32 first")
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, CPU time", flush=True)
     for name in arguments.names:
-        size = SIZES.get(name) or parse_resolution(arguments.size)
+        size = parse_resolution(arguments.size)
         measure(name, size, arguments.engines.split(","), arguments.repetitions)
 
 
 def measure(name: str, size: tuple[int, int], engines: list[str], repetitions: int) -> None:
     """Measure one configuration; a line is printed as soon as it is known."""
-    torch.manual_seed(0)
-    network = fold_batch_norm(load_config(CONFIGURATIONS / f"{name}.yaml").build().eval())
-    network.requires_grad_(False)
-    size = tuple(-(-side // network.size_divisor) * network.size_divisor for side in size)
+    config, network, _ = load_network(name)
+    network = fold_batch_norm(network.requires_grad_(False))
+    size = padded_size(network, network_resolution(config, size))
     images = torch.randn(1, 3, *size)
     reference, base = None, 0.0
     for words in engines:
@@ -70,7 +60,7 @@ def measure(name: str, size: tuple[int, int], engines: list[str], repetitions: i
             continue
         batch = images.to(engine.dtype, memory_format=engine.memory_format)
         raw = {key: value.float() for key, value in engine(batch).items()}
-        seconds = statistics.median(cpu_seconds(engine, batch) for _ in range(repetitions))
+        seconds = median_cpu_seconds(partial(engine, batch), repetitions)
         if reference is None:
             reference, base = raw, seconds
         error = max(float((raw[k] - v).abs().max() / v.abs().max()) for k, v in reference.items())
@@ -85,13 +75,6 @@ def make(network: PanopticNetwork, size: tuple[int, int], name: str, precision: 
     """Make an engine from a copy of a network."""
     served = copy.deepcopy(network).to(PRECISIONS[precision], memory_format=torch.channels_last)
     return make_engine(name, Source(served, torch.device("cpu"), precision, size))
-
-
-def cpu_seconds(engine: Engine, batch: torch.Tensor) -> float:
-    """Return the CPU time of one call, of all threads together."""
-    start = time.process_time()
-    engine(batch)
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -3,50 +3,40 @@
 ``python benchmarks/memory.py [NAME ...]`` runs ``predict`` and the encoding of the label image
 at 1024x2048 (EPSNet: 550x550 to a label image of 1024x2048), each configuration in a process of
 its own. Noise stands for the network's outputs, with scores so high that every instance slot is
-in use: the worst case, which is checked. On CUDA the number is torch's peak of allocated memory,
-elsewhere that of the process's resident memory (Linux), with glibc told to give freed blocks
-back at once, so that it is the peak of live tensors there, too.
+in use: the worst case, which is checked. On CUDA the number is what torch's allocator reserves,
+elsewhere the process's resident memory (Linux), with glibc told to give freed blocks back at
+once, so that it is the peak of live tensors.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from panoptic_ros.benchmark.loading import load_network, network_resolution
+from panoptic_ros.benchmark.memory import peak_memory
+from panoptic_ros.benchmark.table import MEGABYTE
+from panoptic_ros.benchmark.targets import PAPERS
 from panoptic_ros.devices import PRECISIONS
-from panoptic_ros.model_zoo import ModelConfig, load_config
+from panoptic_ros.model_zoo import ModelConfig
 from panoptic_ros.networks.base import FrameSize, PanopticNetwork, PredictionOptions, SegmentMap
 from panoptic_ros.networks.segments import encode_segments
 
-CONFIGURATIONS = Path(__file__).resolve().parents[1] / "config/networks"
-NAMES = (
-    "fpsnet_cityscapes",
-    "dense_detection_cityscapes",
-    "dense_detection_coco",
-    "panonet_cityscapes",
-    "epsnet_coco",
-    "panoptic_fcn_cityscapes",
-    "panoptic_fcn_cityscapes_star",
-    "panoptic_fcn_coco",
-)
+NAMES = (*PAPERS, "dense_detection_coco", "panoptic_fcn_cityscapes_star", "panoptic_fcn_coco")
 OUTPUT = (1024, 2048)
 OPTIONS = PredictionOptions(score_threshold=0.0, overlap_threshold=1.0)
-MEGABYTE = 2**20
 RETURN_FREED = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # glibc's environment variable
 
 
+@torch.inference_mode()
 def measure(name: str, device: str, precision: str) -> dict[str, Any]:
     """Measure one configuration in this process.
 
@@ -55,23 +45,24 @@ def measure(name: str, device: str, precision: str) -> dict[str, Any]:
         ``instances``, the thing slots in use.
 
     Raises:
-        RuntimeError: Slots stayed empty, so that it was not the worst case.
+        RuntimeError: Slots stayed empty, so that it was not the worst case, or this system does
+            not tell the peak.
     """
-    torch.manual_seed(0)
-    config, dtype = load_config(CONFIGURATIONS / f"{name}.yaml"), PRECISIONS[precision]
-    network = config.build().eval().to(device, dtype)
+    config, network, _ = load_network(name)
+    dtype = PRECISIONS[precision]
+    network = network.to(device, dtype)
     if config.network == "panoptic_fcn":  # fresh, its masks would all be one half everywhere
         nn.init.normal_(network.thing_embedding.weight, std=0.1)
-    fixed = config.input.resize == "stretch"
-    resolution, warm_up = (config.input.resolution, (300, 300)) if fixed else (OUTPUT, (256, 512))
-    with torch.inference_mode():
-        raw = noise(config, warm_up, device, dtype)
-        post_process(network, raw, FrameSize(warm_up, warm_up))
-        raw = noise(config, resolution, device, dtype)
-        size = FrameSize(resolution, OUTPUT)
-        peak, segments = peak_memory(lambda: post_process(network, raw, size), device)
-    things = len(segments.class_ids) - len(network.stuff_ids)
-    used = int((segments.class_ids[:things] > 0).sum())
+    resolution = network_resolution(config, OUTPUT)
+    warm_up = (300, 300) if resolution != OUTPUT else (256, 512)
+    post_process(network, noise(config, warm_up, device, dtype), FrameSize(warm_up, warm_up))
+    raw, size = noise(config, resolution, device, dtype), FrameSize(resolution, OUTPUT)
+    peak = peak_memory(lambda: post_process(network, raw, size), torch.device(device))
+    if peak is None:
+        raise RuntimeError("the peak of memory is known on CUDA and on Linux only")
+    class_ids = post_process(network, raw, size).class_ids
+    things = len(class_ids) - len(network.stuff_ids)
+    used = int((class_ids[:things] > 0).sum())
     if used < things:
         raise RuntimeError(f"{name}: {used} of {things} slots in use; this is no worst case")
     outputs = sum(value.nbytes for value in raw.values())
@@ -106,26 +97,6 @@ def post_process(network: PanopticNetwork, raw: dict[str, Tensor], size: FrameSi
     segments = network.predict(raw, [size], OPTIONS)[0]
     encode_segments(segments, network.thing_ids)
     return segments
-
-
-def peak_memory(run: Callable[[], SegmentMap], device: str) -> tuple[int, SegmentMap]:
-    """Return by how many bytes memory rises at most while ``run`` is running, and its result."""
-    gc.collect()
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        result = run()
-        return torch.cuda.max_memory_allocated(device) - before, result
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _process_memory("VmRSS")
-    result = run()
-    return _process_memory("VmHWM") - before, result
-
-
-def _process_memory(field: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE).group(1))
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from panoptic_ros.benchmark.loading import load_description
 from panoptic_ros.benchmark.measure import measure
 from panoptic_ros.benchmark.peers import PEERS
 from panoptic_ros.benchmark.results import Report, Variant, write_json
-from panoptic_ros.benchmark.subjects import load_description
 from panoptic_ros.benchmark.table import format_report
 from panoptic_ros.input_format import parse_resolution
 from panoptic_ros.memory import keep_freed_memory

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from panoptic_ros.benchmark.loading import load_description, load_network
 from panoptic_ros.benchmark.memory import held_memory, peak_memory
 from panoptic_ros.benchmark.message_edge import message_edge
 from panoptic_ros.benchmark.planting import plant
@@ -26,58 +26,9 @@ from panoptic_ros.benchmark.results import (
 from panoptic_ros.benchmark.scenes import Layout, street_images
 from panoptic_ros.devices import resolve_device
 from panoptic_ros.engines.base import Engine
-from panoptic_ros.model_zoo import (
-    MODEL_FILE,
-    ModelConfig,
-    ModelError,
-    find_model,
-    load_config,
-    load_model,
-)
-from panoptic_ros.networks.base import FrameSize, PanopticNetwork
+from panoptic_ros.networks.base import FrameSize
 from panoptic_ros.networks.fpsnet import FPSNet
-from panoptic_ros.resources import share_directory
 from panoptic_ros.segmenter import Segmenter
-
-SEED = 0  # of fresh weights
-
-
-def load_description(model: str) -> ModelConfig:
-    """Read the description of a model, or a configuration of config/networks.
-
-    Raises:
-        ModelError: There is neither such a model nor such a configuration.
-    """
-    try:
-        return load_config(find_model(model) / MODEL_FILE)
-    except ModelError as error:
-        path = _configuration(model)
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-            raise ModelError(f"{error} Configurations, for random weights: {known}.") from error
-        return load_config(path)
-
-
-def load_network(model: str) -> tuple[ModelConfig, PanopticNetwork, bool]:
-    """Load a model, or build a configuration of config/networks with fresh weights.
-
-    Returns:
-        Description, network, and whether its weights are random.
-
-    Raises:
-        ModelError: There is neither such a model nor such a configuration.
-    """
-    try:
-        find_model(model)
-    except ModelError:
-        config = load_description(model)
-        torch.manual_seed(SEED)
-        return config, config.build().eval(), True
-    return *load_model(model), False
-
-
-def _configuration(name: str) -> Path:
-    return share_directory() / "config/networks" / f"{name}.yaml"
 
 
 def warm_engine(variant: Variant) -> None:

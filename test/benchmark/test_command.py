@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from panoptic_ros import cli
-from panoptic_ros.benchmark import subjects
+from panoptic_ros.benchmark import loading
 from panoptic_ros.benchmark.command import make_variants, numbers, peer_list
 from panoptic_ros.benchmark.peers import PEERS
 from panoptic_ros.benchmark.results import read_json
@@ -21,7 +21,7 @@ def configuration(tiny_model, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     config = replace(load_config(tiny_model / MODEL_FILE), sha256=None)
     (folder / "fresh.yaml").write_text(format_config(config))
-    monkeypatch.setattr(subjects, "share_directory", lambda: tmp_path / "share")
+    monkeypatch.setattr(loading, "share_directory", lambda: tmp_path / "share")
     return "fresh"
 
 

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from benchmarks import cpu, gpu
+from panoptic_ros.benchmark.loading import load_description
 from panoptic_ros.benchmark.parts import Part, run_parts, write_all
 from panoptic_ros.benchmark.peers import PEERS
 from panoptic_ros.benchmark.results import Variant, read_json, write_json
-from panoptic_ros.benchmark.subjects import load_description
 from panoptic_ros.benchmark.targets import cpu_targets
 from panoptic_ros.engines import ENGINES
 
