@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
@@ -25,7 +25,6 @@ from panoptic_ros.ros.model_service import LoadError, ModelService, reason
 from panoptic_ros.ros.outputs import CameraOutputs, CategoryOutputs
 from panoptic_ros.ros.parameters import Applies, declare_parameters
 from panoptic_ros.ros.pipeline import Camera, Pipeline
-from panoptic_ros.ros.worker import Frame, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD = 1.0  # seconds between two /diagnostics
@@ -78,7 +77,6 @@ class PanopticNode(LifecycleNode):
         self._inputs: dict[str, CameraInput] = {}
         self._categories: CategoryOutputs | None = None
         self._pipeline: Pipeline | None = None
-        self._worker: Worker | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # A steady clock: diagnostics go on while simulated time stands still.
         steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -93,7 +91,8 @@ class PanopticNode(LifecycleNode):
     def close(self) -> None:
         """End the threads; the batch and the model in progress are waited for."""
         self._models.close()
-        self._stop_work()
+        if self._pipeline:
+            self._pipeline.stop()
 
     def report_error(self, text: str) -> None:
         """Show an error in the log and in diagnostics."""
@@ -130,7 +129,7 @@ class PanopticNode(LifecycleNode):
                 lambda: self._settings,
                 partial(lambda camera: camera.is_wanted(self._settings.lazy), camera),
                 camera.statistics,
-                self._worker.offer,
+                self._pipeline.offer,
             )
         self._state = "active"
         return result
@@ -139,7 +138,7 @@ class PanopticNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and close the publishers; the model stays loaded."""
         self._unsubscribe()
-        self._discard(self._worker.clear())
+        self._pipeline.discard()
         self._state = "inactive"
         return super().on_deactivate(state)
 
@@ -173,10 +172,9 @@ class PanopticNode(LifecycleNode):
             self._cameras,
             lambda: self._settings,
             lambda: self._models.segmenter,
-            self._on_worker_error,
+            self._on_lost_images,
         )
-        self._worker = Worker(self._pipeline.process, self._on_worker_error)
-        self._worker.start()
+        self._pipeline.start()
 
     def _announce_model(self) -> None:
         segmenter = self._models.segmenter
@@ -200,26 +198,18 @@ class PanopticNode(LifecycleNode):
         for input_ in self._inputs.values():
             input_.follow_listeners()
 
-    def _stop_work(self) -> None:
-        if self._worker:
-            self._worker.stop()
-            self._pipeline.stop()
-
     def _clean_up(self) -> None:
         self._unsubscribe()
-        self._stop_work()
+        if self._pipeline:
+            self._pipeline.stop()
         for camera in self._cameras.values():
             camera.outputs.destroy()
         if self._categories:
             self._categories.destroy()
         self._cameras = {}
-        self._worker = self._pipeline = self._categories = None
+        self._pipeline = self._categories = None
         self._models.drop()
         self._state = "unconfigured"
-
-    def _discard(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
-            self._cameras[frame.camera].statistics.count("dropped")
 
     # Parameters
 
@@ -277,7 +267,7 @@ class PanopticNode(LifecycleNode):
             )
         self._diagnostics.publish(report)
 
-    def _on_worker_error(self, trace: str) -> None:
+    def _on_lost_images(self, trace: str) -> None:
         if self.context.ok():  # publishing fails while the process is told to end
             self.report_error(f"images were lost: {trace}")
 

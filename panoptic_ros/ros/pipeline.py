@@ -1,4 +1,4 @@
-"""What the worker does with a batch of frames: convert, segment, publish."""
+"""The way of a frame: it waits for the worker, is converted, segmented and published."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from panoptic_ros.ros.loading import SegmenterLike
 from panoptic_ros.ros.model_service import reason
 from panoptic_ros.ros.outputs import CameraOutputs
 from panoptic_ros.ros.parameters import Parameters
-from panoptic_ros.ros.worker import Frame, Helper
+from panoptic_ros.ros.worker import Frame, Helper, Worker
 
 WARN_PERIOD = 5.0  # seconds between two warnings of a kind
 
@@ -48,14 +48,15 @@ class Camera:
 class Pipeline:
     """Convert, segment and publish frames; everything that can go wrong with one ends here.
 
-    Publishing has a thread of its own: it takes place while the next frames are segmented.
+    A worker's thread takes the newest frames. Publishing has a thread of its own: it takes place
+    while the next frames are segmented.
 
     Args:
         node: For its log and its clock.
         cameras: By name.
         parameters: Returns those in force.
         segmenter: Returns the one in service; asked once per batch.
-        on_error: Called with the traceback when publishing raises.
+        on_error: Called with the traceback when one of the threads raises.
 
     Attributes:
         stages: How long the stages take.
@@ -76,8 +77,27 @@ class Pipeline:
         self._segmenter = segmenter
         self._on_error = on_error
         self._publisher = Helper("publisher", on_error)
+        self._worker = Worker(self.process, on_error)
         self.stages = StageTimes()
         self.failure = ""
+
+    def start(self) -> None:
+        """Start to process what is offered."""
+        self._worker.start()
+
+    def offer(self, frame: Frame) -> Frame | None:
+        """Take a frame; returns the one of its camera that it replaces, if any."""
+        return self._worker.offer(frame)
+
+    def discard(self) -> None:
+        """Drop the frames that wait."""
+        for frame in self._worker.clear():
+            self._cameras[frame.camera].statistics.count("dropped")
+
+    def stop(self) -> None:
+        """Wait until the batch in progress is published, and end the threads."""
+        self._worker.stop()
+        self._publisher.stop()
 
     def process(self, frames: Sequence[Frame]) -> None:
         """Process the newest frames of some cameras as one batch."""
@@ -99,10 +119,6 @@ class Pipeline:
         }
         results = [pair for pair in zip(batch, predictions, strict=True) if pair[1] is not None]
         self._publisher.do(partial(self._publish_batch, results, segmenter.name, times, arrival))
-
-    def stop(self) -> None:
-        """Wait until the last batch is published; none may be processed after it."""
-        self._publisher.stop()
 
     def _is_heard(self, frame: Frame) -> bool:
         camera = self._cameras[frame.camera]

@@ -178,6 +178,22 @@ def test_next_frames_are_segmented_while_the_last_are_published(bench):
     assert bench.counts("left") == {"published": 3}
 
 
+def test_frames_that_wait_are_dropped_and_later_ones_processed(bench):
+    message = image_message(picture())
+    first = Frame("left", message, time.monotonic())
+    assert bench.pipeline.offer(first) is None
+    assert bench.pipeline.offer(replace(first)) is first  # a newer one of its camera
+    assert bench.pipeline.offer(replace(first, camera="right")) is None
+    bench.pipeline.discard()
+    assert bench.counts("left") == bench.counts("right") == {"dropped": 1}
+    bench.pipeline.start()
+    bench.pipeline.offer(first)
+    wait_until(lambda: bench.total() == 3, lambda: "the frame that came later")
+    bench.pipeline.stop()
+    assert bench.counts("left") == {"dropped": 1, "published": 1}
+    assert bench.segmenter.batches == [1]
+
+
 def test_jpeg_is_decoded_at_a_fraction_unless_its_image_is_shown(bench):
     pytest.importorskip("simplejpeg", reason="simplejpeg is not installed")
     _, data = cv2.imencode(".jpg", cv2.resize(picture(), (512, 384)))
