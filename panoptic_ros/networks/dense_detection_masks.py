@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +13,8 @@ from panoptic_ros.networks.dense_detection_boxes import smoothed_giou
 from panoptic_ros.networks.masks import Mask, enlarged_masks
 from panoptic_ros.networks.upsampling import Step
 
-MASK_THRESHOLD = 0.4  # sigma of eq. 7
+SIGMA = 0.4  # of eq. 7: a mask is where agreement times probability is at least this
+_BELOW_SIGMA = float(np.nextafter(np.float32(SIGMA), np.float32(0)))  # what is above is at least
 MASKS_PER_CHUNK = 8
 
 
@@ -33,7 +35,7 @@ def instance_masks(
     """
     soft_masks = _soft_masks if boxes.is_cuda else _soft_masks_of_likely_pixels
     for soft in soft_masks(boxes, labels, dense, probability):
-        yield from enlarged_masks(soft, MASK_THRESHOLD, [Step((4.0, 4.0), size)])
+        yield from enlarged_masks(soft, _BELOW_SIGMA, [Step((4.0, 4.0), size)])
 
 
 def _soft_masks(
@@ -56,7 +58,7 @@ def _soft_masks_of_likely_pixels(
     likely = {}
     for label in labels.unique().tolist():
         around = F.max_pool2d(probability[label][None], 3, stride=1, padding=1)
-        pixels = torch.nonzero(around.flatten() > MASK_THRESHOLD).flatten()
+        pixels = torch.nonzero(around.flatten() > _BELOW_SIGMA).flatten()
         candidates = dense.flatten(1, 2).index_select(1, pixels)[:, :, None]
         likely[label] = pixels, candidates, probability[label].flatten()[pixels]
     for chunk in torch.arange(len(boxes)).split(2 * MASKS_PER_CHUNK):

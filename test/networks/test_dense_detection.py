@@ -12,6 +12,7 @@ from torchvision.ops import generalized_box_iou
 from panoptic_ros.networks.base import FrameSize, PredictionOptions
 from panoptic_ros.networks.dense_detection import DenseDetection
 from panoptic_ros.networks.dense_detection_boxes import LEVELS, dense_boxes, smoothed_giou
+from panoptic_ros.networks.dense_detection_masks import instance_masks
 
 from .dense_scenes import STUFF, THINGS, configuration, empty_raw, make_network, scene
 
@@ -159,6 +160,18 @@ def test_both_suppressions(network):
     assert found.valid.sum() == 2
     assert found.labels[0, :2].tolist() == [0, 1]
     assert found.boxes[0, 0].tolist() == [0.0, 0.0, 40.0, 24.0]
+
+
+def test_a_mask_is_where_its_probability_is_at_least_sigma():
+    """Where all boxes agree, their agreement is 1; the authors' code compares with >= 0.4."""
+    boxes, labels = torch.tensor([[0.0, 0.0, 48.0, 32.0]]), torch.tensor([1])
+    dense = boxes.expand(1, 8, 12, 4)
+    probability = torch.zeros(3, 8, 12)
+    probability[1, :, :6], probability[1, :, 6:] = 0.4, 0.39999
+    (mask,) = instance_masks(boxes, labels, dense, probability, (32, 48))
+    # Pixels 0..21 lie between cells of 0.4 only; from there on a part of 0.39999 comes in.
+    expected = (torch.arange(48) < 22).expand(32, 48)
+    assert torch.equal(mask.placed((32, 48)), expected)
 
 
 def test_a_scene_becomes_its_segments(network):
