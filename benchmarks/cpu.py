@@ -17,13 +17,11 @@ from pathlib import Path
 
 from panoptic_ros.benchmark.command import make_variants
 from panoptic_ros.benchmark.parts import Part, run_part, run_parts, write_all
+from panoptic_ros.benchmark.peers import MASK_RCNN, MASKFORMER, PEERS
 from panoptic_ros.benchmark.results import Report, Variant
 from panoptic_ros.benchmark.targets import (
     FULL,
     HALF,
-    MASK2FORMER,
-    MASK_RCNN,
-    MASKFORMER,
     NATIVE,
     PAPERS,
     SMALL,
@@ -33,7 +31,6 @@ from panoptic_ros.model_zoo import available_models
 
 ENGINES = ("auto", "eager", "compiled", "onnxruntime")
 INSTANCES = (0, 50, 200)
-PEERS = (MASK_RCNN, MASK2FORMER, MASKFORMER)
 SMALL_NETWORKS = ("fpsnet", "dense_detection", "panonet", "epsnet", "panoptic_fcn")
 EPSNET_SMALL = (264, 512)  # it needs more than 256 pixels a side
 Size = tuple[int, int]

@@ -64,13 +64,11 @@ def all_parts() -> list[Part]:
     """Return the parts, the most important first."""
     from panoptic_ros.benchmark.command import make_variants
     from panoptic_ros.benchmark.parts import Part
+    from panoptic_ros.benchmark.peers import PEERS
     from panoptic_ros.benchmark.results import Variant
     from panoptic_ros.benchmark.targets import (
         FULL,
         HALF,
-        MASK2FORMER,
-        MASK_RCNN,
-        MASKFORMER,
         PAPERS,
         PUBLISHED,
         SMALL,
@@ -88,7 +86,7 @@ def all_parts() -> list[Part]:
     sizes = make_variants(PAPERS, [SMALL, HALF, FULL])
     others = make_variants(PAPERS, [HALF], engines=("auto", "eager", *OTHER_ENGINES))
     others += make_variants(PAPERS, [FULL], engines=("auto", *OTHER_ENGINES))
-    peers = tuple(itertools.product((MASK_RCNN, MASK2FORMER, MASKFORMER), (FULL, HALF)))
+    peers = tuple(itertools.product(PEERS, (FULL, HALF)))
     return [
         Part("published", (*published, *targets), (), REPEAT, 150),
         Part("peers", tuple(make_variants(PAPERS, [FULL, HALF])), peers, FEW, 120),

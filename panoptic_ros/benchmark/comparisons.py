@@ -12,7 +12,15 @@ from panoptic_ros.benchmark.quantiles import (
     log_log_slope,
     median_ratio,
 )
-from panoptic_ros.benchmark.results import BARE, PIPELINE, TOTAL, Measurement, Peer, Report
+from panoptic_ros.benchmark.results import (
+    BARE,
+    PIPELINE,
+    TOTAL,
+    Measurement,
+    Peer,
+    Report,
+    format_size,
+)
 
 
 class Series(NamedTuple):
@@ -108,7 +116,7 @@ def resolution_slopes(measurements: Iterable[Measurement]) -> list[Slope]:
     """Fit a power law to the pipeline of every model that was measured at several sizes."""
     slopes = []
     for series, group in _grouped(measurements, resolution=False).items():
-        group.sort(key=lambda m: _megapixels(m))
+        group.sort(key=_megapixels)
         sizes = tuple(_megapixels(m) for m in group)
         if series.instances is None and len(set(sizes)) > 1:
             seconds = tuple(m.median(PIPELINE) for m in group)
@@ -136,7 +144,7 @@ def instance_costs(measurements: Sequence[Measurement]) -> list[InstanceCost]:
             costs.append(
                 InstanceCost(
                     series.model,
-                    _size(m),
+                    m.size,
                     series.engine,
                     m.variant.instances,
                     m.slots,
@@ -158,15 +166,18 @@ def relative_costs(measurements: Iterable[Measurement]) -> list[BatchCost]:
         if series.instances is not None or one.variant.batch != 1 or len(group) < 2:
             continue
         for m in group:
+            memory = None
+            if m.memory_bytes is not None and one.memory_bytes:
+                memory = m.memory_bytes / one.memory_bytes
             costs.append(
                 BatchCost(
                     series.model,
-                    _size(m),
+                    m.size,
                     series.engine,
                     m.variant.batch,
                     m.median(TOTAL),
                     median_ratio(m.seconds[TOTAL], one.seconds[TOTAL]),
-                    _memory(m) / _memory(one) if _memory(m) and _memory(one) else None,
+                    memory,
                 )
             )
     return costs
@@ -193,12 +204,12 @@ def peer_ratio(peer: Peer, measurement: Measurement) -> PeerRatio:
     """
     return PeerRatio(
         peer.name,
-        "{}x{}".format(*peer.resolution),
+        format_size(peer.resolution),
         peer.detections,
         Quantiles.of(peer.seconds["total"]).median,
         measurement.variant.model,
-        _size(measurement),
-        f"{measurement.engine} {measurement.precision}",
+        measurement.size,
+        measurement.runtime,
         measurement.median(PIPELINE),
         median_ratio(peer.seconds["total"], measurement.seconds[PIPELINE]),
     )
@@ -215,7 +226,7 @@ def _grouped(
     for m in measurements:
         series = Series(
             m.variant.model,
-            f"{m.engine} {m.precision}",
+            m.runtime,
             m.variant.batch if batch else 0,
             m.variant.instances if instances else None,
             m.variant.resolution if resolution else None,
@@ -230,16 +241,6 @@ def _behind(measurement: Measurement) -> float:
     return sum(measurement.median(stage) for stage in ("predict", "download", "publish"))
 
 
-def _memory(measurement: Measurement) -> int:
-    if measurement.held_bytes is None or measurement.peak_bytes is None:
-        return 0
-    return measurement.held_bytes + measurement.peak_bytes
-
-
 def _megapixels(measurement: Measurement) -> float:
     height, width = measurement.variant.resolution
     return height * width / 1e6
-
-
-def _size(measurement: Measurement) -> str:
-    return "{}x{}".format(*measurement.variant.resolution)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from panoptic_ros.benchmark.machine import describe_machine
 from panoptic_ros.benchmark.peers import PeerSubject
-from panoptic_ros.benchmark.results import Report, Variant
+from panoptic_ros.benchmark.results import Report, Variant, format_size
 from panoptic_ros.benchmark.subjects import Subject, warm_engine
 
 Say = Callable[[str], None]
@@ -143,6 +143,6 @@ def _skip(report: Report, name: str, error: Exception, say: Say) -> None:
 
 def _name(key: object) -> str:
     if isinstance(key, tuple):
-        name, (height, width) = key
-        return f"{name} {height}x{width}"
+        name, size = key
+        return f"{name} {format_size(size)}"
     return str(key)

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_ros.benchmark.results import Peer
+from panoptic_ros.benchmark.results import Peer, format_size
 from panoptic_ros.benchmark.scenes import street_images
 from panoptic_ros.devices import resolve_device
 
 Size = tuple[int, int]
+MASK_RCNN = "torchvision Mask R-CNN R50-FPN"
+MASK2FORMER = "transformers Mask2Former R50"
+MASKFORMER = "transformers MaskFormer R50"
 CLASSES = 19  # Cityscapes'
 # What a detector finds decides how many masks it makes and pastes. Fresh weights find nothing, or
 # everything: the threshold is set so that it is about what a busy street holds.
@@ -62,7 +65,7 @@ class PeerSubject:
 
     def __str__(self) -> str:
         """Return name and size."""
-        return "{} {}x{}".format(self._name, *self._size)
+        return f"{self._name} {format_size(self._size)}"
 
     @torch.inference_mode()
     def run(self) -> None:
@@ -199,7 +202,7 @@ def _transformers() -> Any:
 
 
 PEERS: dict[str, Callable[[np.ndarray, torch.device], PeerSteps]] = {
-    "torchvision Mask R-CNN R50-FPN": mask_rcnn,
-    "transformers Mask2Former R50": mask2former,
-    "transformers MaskFormer R50": maskformer,
+    MASK_RCNN: mask_rcnn,
+    MASK2FORMER: mask2former,
+    MASKFORMER: maskformer,
 }

@@ -6,11 +6,14 @@ A colour is a model and a line style an engine, in all panels of curves. What is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from panoptic_ros.benchmark.comparisons import (
+    BatchCost,
+    InstanceCost,
     instance_costs,
     peer_ratios,
     relative_costs,
@@ -37,6 +40,8 @@ MOST_BARS = 16
 # The forward, which has to be paid, in grey.
 STAGE_COLORS = ("#56B4E9", "#0072B2", "#009E73", "#C4C4C4", "#D55E00", "#E69F00", "#CC79A7")
 
+_Cost = TypeVar("_Cost", InstanceCost, BatchCost)
+
 
 def plot_report(report: Report, path: Path) -> None:
     """Draw what the report holds: a panel for each question that it answers.
@@ -56,9 +61,8 @@ def plot_report(report: Report, path: Path) -> None:
         raise ImportError(
             f"a picture needs matplotlib ({error}); python -m pip install matplotlib"
         ) from error
-    bars = [panel for panel in (_stages, _peers) if panel.data(report)]
-    curves = [panel for panel in (_resolutions, _instances, _batches, _cameras)]
-    curves = [panel for panel in curves if panel.data(report)]
+    bars = [p for p in (_stages, _peers) if p.data(report)]
+    curves = [p for p in (_resolutions, _instances, _batches, _cameras) if p.data(report)]
     if not bars and not curves:
         raise ValueError("nothing was measured, so there is nothing to draw")
     most = max((len(_of_pictures(report)), 3 * len({r.model for r in peer_ratios(report)}), 5))
@@ -169,47 +173,51 @@ def _draw_resolutions(ax: Axes, report: Report) -> None:
 def _draw_instances(ax: Axes, report: Report) -> None:
     """Milliseconds behind the forward over the instances in the scene."""
     costs = instance_costs(report.measurements)
-    styles = Styles(report)
-    for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
-        group = [c for c in costs if (c.model, c.engine, c.size) == key]
+    for curve, group in _curves(ax, report, costs):
         note = "" if group[-1].whole is None else f"x {group[-1].whole:.2f}"
-        x, y = [c.instances for c in group], [1e3 * c.behind for c in group]
-        styles.curve(ax, *key[:2], x, y, note)
-    ax.set_ylim(bottom=0)
+        curve([c.instances for c in group], [1e3 * c.behind for c in group], note)
     ax.set_xticks(sorted({c.instances for c in costs}))
+    ax.set_ylim(bottom=0)
     label_axes(ax, "instances in the scene", "ms behind the forward")
 
 
 def _draw_batches(ax: Axes, report: Report) -> None:
     """Milliseconds per image over the batch."""
     costs = relative_costs(report.measurements)
-    styles = Styles(report)
-    for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
-        group = [c for c in costs if (c.model, c.engine, c.size) == key]
-        x, y = [c.batch for c in group], [1e3 * c.seconds / c.batch for c in group]
-        styles.curve(ax, *key[:2], x, y, f"{_digits(y[-1])} ms")
-    ax.set_ylim(bottom=0)
+    for curve, group in _curves(ax, report, costs):
+        each = [1e3 * c.seconds / c.batch for c in group]
+        curve([c.batch for c in group], each, f"{_digits(each[-1])} ms")
     ax.set_xticks(sorted({c.batch for c in costs}))
+    ax.set_ylim(bottom=0)
     label_axes(ax, "images in a batch", "ms per image")
 
 
 def _draw_cameras(ax: Axes, report: Report) -> None:
     """Time (filled) and memory (hollow) of all cameras in one call, as multiples of one."""
     costs = relative_costs(report.measurements)
-    styles = Styles(report)
-    for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
-        group = [c for c in costs if (c.model, c.engine, c.size) == key]
-        x = [c.batch for c in group]
-        styles.curve(ax, *key[:2], x, [c.time for c in group], f"{group[-1].time:.1f}")
-        if all(c.memory is not None for c in group):
-            memory = [c.memory for c in group]
-            styles.curve(ax, *key[:2], x, memory, f"{memory[-1]:.1f}", markerfacecolor="white")
+    for curve, group in _curves(ax, report, costs):
+        batches = [c.batch for c in group]
+        curve(batches, [c.time for c in group], f"{group[-1].time:.1f}")
+        memory = [c.memory for c in group]
+        if None not in memory:
+            curve(batches, memory, f"{memory[-1]:.1f}", markerfacecolor="white")
     most = max(c.batch for c in costs)
     ax.plot((1, most), (1, most), color=GREY, linewidth=1)
     ax.annotate(" one by one", (most, most), fontsize=6.5, color=GREY, va="bottom", ha="right")
     ax.set_xticks(sorted({c.batch for c in costs}))
     ax.set_ylim(bottom=0)
     label_axes(ax, "cameras in one call", "times one camera")
+
+
+def _curves(
+    ax: Axes, report: Report, costs: Sequence[_Cost]
+) -> Iterator[tuple[Callable[..., None], list[_Cost]]]:
+    """Return the costs of each model, engine and size, and what draws a curve of them."""
+    styles = Styles(report)
+    for key in dict.fromkeys((c.model, c.engine, c.size) for c in costs):
+        model, engine, _ = key
+        group = [c for c in costs if (c.model, c.engine, c.size) == key]
+        yield partial(styles.curve, ax, model, engine), group
 
 
 def _of_pictures(report: Report) -> list[Measurement]:
@@ -233,11 +241,7 @@ def _sum(measurement: Measurement) -> float:
 
 
 def _label(measurement: Measurement) -> str:
-    variant = measurement.variant
-    size = "{}x{}".format(*variant.resolution)
-    if variant.batch > 1:
-        size = f"{variant.batch} x {size}"
-    return _name(variant.model, size, f"{measurement.engine} {measurement.precision}")
+    return _name(measurement.variant.model, measurement.images, measurement.runtime)
 
 
 def _name(model: str, size: str, engine: str) -> str:

@@ -23,7 +23,7 @@ class Styles:
     def __init__(self, report: Report) -> None:
         measured = report.measurements
         self.models = list(dict.fromkeys(m.variant.model for m in measured))
-        self.engines = list(dict.fromkeys(f"{m.engine} {m.precision}" for m in measured))
+        self.engines = list(dict.fromkeys(m.runtime for m in measured))
 
     def color(self, model: str) -> str:
         """Return the colour of a model."""

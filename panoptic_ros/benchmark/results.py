@@ -45,7 +45,7 @@ class Variant:
 
     def __str__(self) -> str:
         """Return what tells it apart, in one line."""
-        size = "{}x{}".format(*self.resolution) if self.resolution else "own size"
+        size = format_size(self.resolution) if self.resolution else "own size"
         scene = "" if self.instances is None else f", {self.instances} instances"
         return f"{self.model} {size} batch {self.batch} {self.engine} {self.precision}{scene}"
 
@@ -106,6 +106,29 @@ class Measurement:
         return median_ratio(self.seconds[PIPELINE], bare)
 
     @property
+    def size(self) -> str:
+        """What the network sees, for example 512x1024."""
+        return format_size(self.variant.resolution)
+
+    @property
+    def images(self) -> str:
+        """What one call takes, for example 4 x 512x1024."""
+        batch = self.variant.batch
+        return f"{batch} x {self.size}" if batch > 1 else self.size
+
+    @property
+    def runtime(self) -> str:
+        """What computed the network, for example openvino bf16."""
+        return f"{self.engine} {self.precision}"
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What the loaded model and a call take together; None if not known."""
+        if self.held_bytes is None or self.peak_bytes is None:
+            return None
+        return self.held_bytes + self.peak_bytes
+
+    @property
     def frames_per_second(self) -> float:
         """Images per second of whole calls, messages included where they were measured."""
         return self.variant.batch / self.median(TOTAL)
@@ -155,6 +178,11 @@ class Report:
         self.measurements += [replace(m, run=run) for m in other.measurements]
         self.peers += [replace(p, run=run) for p in other.peers]
         self.skipped += [(f"{run}: {name}", reason) for name, reason in other.skipped]
+
+
+def format_size(size: tuple[int, int]) -> str:
+    """Return (height, width) as HEIGHTxWIDTH."""
+    return "{}x{}".format(*size)
 
 
 def write_json(report: Report, path: Path) -> None:

@@ -203,12 +203,8 @@ _IDENTITY = ("model", "size", "engine")
 
 
 def _identity(measurement: Measurement) -> tuple[str, str, str]:
-    variant = measurement.variant
-    name = variant.model + ("*" if measurement.random_weights else "")
-    size = "{}x{}".format(*variant.resolution)
-    if variant.batch > 1:
-        size = f"{variant.batch} x {size}"
-    return name, size, f"{measurement.engine} {measurement.precision}"
+    name = measurement.variant.model + ("*" if measurement.random_weights else "")
+    return name, measurement.images, measurement.runtime
 
 
 def _titled(title: str, table: str) -> str:

@@ -15,16 +15,19 @@ from panoptic_ros.benchmark.comparisons import (
     relative_costs,
     resolution_slopes,
 )
-from panoptic_ros.benchmark.results import PANOPTIC_HEAD, PIPELINE, Measurement, Report
+from panoptic_ros.benchmark.peers import MASK2FORMER, MASK_RCNN
+from panoptic_ros.benchmark.results import (
+    PANOPTIC_HEAD,
+    PIPELINE,
+    Measurement,
+    Report,
+    format_size,
+)
 from panoptic_ros.benchmark.table import milliseconds
 
 Size = tuple[int, int]
 HALF, FULL, NATIVE, COCO = (512, 1024), (1024, 2048), (550, 550), (800, 1344)
 SMALL = (256, 512)
-
-MASK_RCNN = "torchvision Mask R-CNN R50-FPN"
-MASK2FORMER = "transformers Mask2Former R50"
-MASKFORMER = "transformers MaskFormer R50"
 
 PAPERS = (
     "fpsnet_cityscapes",
@@ -113,12 +116,12 @@ def best(report: Report, model: str, size: Size, run: str | None = None) -> Meas
 def _overheads(report: Report, size: Size, limit: float) -> list[Target]:
     targets = []
     for model in PAPERS:
-        what = f"{model}, {_text(size)}: whole pipeline / bare forward"
+        what = f"{model}, {format_size(size)}: whole pipeline / bare forward"
         m = best(report, model, size)
         if m is None:
             targets.append(_missing(what, f"<= {limit}"))
             continue
-        measured = f"{m.overhead():.2f} ({m.engine} {m.precision})"
+        measured = f"{m.overhead():.2f} ({m.runtime})"
         if PANOPTIC_HEAD in m.seconds:
             measured += f"; {m.overhead(with_head=True):.2f} with its head as forward"
         targets.append(Target(what, f"<= {limit}", measured, m.overhead() <= limit))
@@ -128,7 +131,7 @@ def _overheads(report: Report, size: Size, limit: float) -> list[Target]:
 def _peers(report: Report) -> list[Target]:
     targets = []
     for model, size, name, limit in FASTER_THAN_PEERS:
-        what = f"{model}, {_text(size)}: times as fast as {name}, {_text(HALF)}"
+        what = f"{model}, {format_size(size)}: times as fast as {name}, {format_size(HALF)}"
         pairs = [
             (peer, best(report, model, size, peer.run))
             for peer in report.peers
@@ -139,7 +142,7 @@ def _peers(report: Report) -> list[Target]:
             targets.append(_missing(what, f">= {limit:g}"))
             continue
         value = peer_ratio(peer, m).ratio
-        measured = f"{value:.1f} ({m.engine} {m.precision})"
+        measured = f"{value:.1f} ({m.runtime})"
         targets.append(Target(what, f">= {limit:g}", measured, value >= limit))
     return targets
 
@@ -150,7 +153,7 @@ def _small_models(report: Report, small: Sequence[str]) -> list[Target]:
     for model in small:
         if m := best(report, model, SMALL):
             rates[model] = m.frames_per_second
-    what = f"{_text(SMALL)}, messages to messages without transport: frames/s of"
+    what = f"{format_size(SMALL)}, messages to messages without transport: frames/s of"
     targets = [
         Target(f"{what} {model}", f">= {EACH_SMALL:g}", f"{rate:.1f}", rate >= EACH_SMALL)
         for model, rate in rates.items()
@@ -207,7 +210,7 @@ def _published(report: Report) -> list[Target]:
     targets = []
     for model, (seconds, size) in PUBLISHED.items():
         limit = seconds / FASTER_THAN_PUBLISHED
-        what = f"{model}, {_text(size)}"
+        what = f"{model}, {format_size(size)}"
         m = best(report, model, size)
         time, memory = f"{what}: ms a frame", f"{what}: memory in MB"
         bytes_limit = f"< {GPU_MEMORY / 1e6:.0f}"
@@ -216,16 +219,16 @@ def _published(report: Report) -> list[Target]:
             targets.append(_missing(memory, bytes_limit))
             continue
         taken = m.median(PIPELINE)
-        measured = f"{milliseconds(taken)} ({m.engine} {m.precision})"
+        measured = f"{milliseconds(taken)} ({m.runtime})"
         targets.append(Target(time, f"<= {milliseconds(limit)}", measured, taken <= limit))
         targets.append(_memory(m, memory, bytes_limit))
     return targets
 
 
 def _memory(measurement: Measurement, what: str, limit: str) -> Target:
-    if measurement.held_bytes is None or measurement.peak_bytes is None:
+    taken = measurement.memory_bytes
+    if taken is None:
         return _missing(what, limit)
-    taken = measurement.held_bytes + measurement.peak_bytes
     return Target(what, limit, f"{taken / 1e6:.0f}", taken < GPU_MEMORY)
 
 
@@ -250,7 +253,3 @@ def _cameras(report: Report) -> list[Target]:
 
 def _missing(what: str, limit: str) -> Target:
     return Target(what, limit, "not measured", None)
-
-
-def _text(size: Size) -> str:
-    return "{}x{}".format(*size)

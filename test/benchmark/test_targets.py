@@ -2,8 +2,8 @@
 
 import pytest
 
-from panoptic_ros.benchmark import targets
 from panoptic_ros.benchmark.parts import format_targets
+from panoptic_ros.benchmark.peers import MASK_RCNN
 from panoptic_ros.benchmark.targets import cpu_targets, gpu_targets
 
 from .reports import measurement, peer, report
@@ -29,12 +29,12 @@ def test_overhead(predict, reached):
 @pytest.mark.parametrize(("total", "reached"), [(0.370, True), (0.368, False)])
 def test_peers(total, reached):
     ours = measurement(forward=0.1, predict=0.02, run="a")  # 123 ms
-    other = peer(targets.MASK_RCNN, total=total, run="a")
+    other = peer(MASK_RCNN, total=total, run="a")
     quicker = measurement(forward=0.05, run="b")  # in a run without peers
     lines = cpu_targets(report(quicker, ours, peers=[other]))
     words = "fpsnet_cityscapes, 512x1024: times as fast as torchvision"
     assert verdict(lines, words).reached is reached
-    unrelated = cpu_targets(report(ours, peers=[peer(targets.MASK_RCNN, run="c")]))
+    unrelated = cpu_targets(report(ours, peers=[peer(MASK_RCNN, run="c")]))
     assert verdict(unrelated, words).reached is None
 
 
