@@ -8,7 +8,7 @@ are dropped. All chance comes from torch's global generator.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from panoptic_ros.data.targets import compact_target
 from panoptic_ros.networks.base import PanopticTarget
 
 Sample = tuple[Tensor, PanopticTarget]
+CROP_ATTEMPTS = 50  # of crops that would keep nothing, as in SSD
 
 
 def resize(image: Tensor, target: PanopticTarget, size: Sequence[int]) -> Sample:
@@ -36,6 +37,21 @@ def crop(
     window = (top, left, *size)
     slots = functional.crop(Mask(target.slots), *window)
     return functional.crop(image, *window), with_slots(target, slots)
+
+
+def centered(target: PanopticTarget, top: int, left: int, size: Sequence[int]) -> Tensor:
+    """Tell which segments have the centre of their box inside a crop, not on its edge: bool, (S,).
+
+    Args:
+        target: The truth before the crop.
+        top: First row of the crop.
+        left: First column of the crop.
+        size: Its (height, width).
+    """
+    centers = (target.boxes[:, :2] + target.boxes[:, 2:]) / 2
+    low = centers.new_tensor((left, top))
+    high = centers.new_tensor((left + size[1], top + size[0]))
+    return ((low < centers) & (centers < high)).all(1)
 
 
 def flip(image: Tensor, target: PanopticTarget) -> Sample:
@@ -65,6 +81,8 @@ class Augmentation:
             the bottom, black and void. None keeps the scaled size.
         crop_on_instance: The crop contains the middle of a random instance where there is one
             (Panoptic FCN, dense detection); else it is anywhere.
+        crop_drops_off_center: What has the centre of its box outside of the crop becomes void, and
+            the crop is chosen such that something other than a crowd is left (EPSNet).
         flip: Probability of mirroring left to right.
         photometric: Distort brightness, contrast, saturation and hue (the SSD recipe).
     """
@@ -75,6 +93,7 @@ class Augmentation:
     square: bool = False
     crop_size: tuple[int, int] | None = None
     crop_on_instance: bool = False
+    crop_drops_off_center: bool = False
     flip: float = 0.5
     photometric: bool = True
 
@@ -86,6 +105,8 @@ class Augmentation:
             raise ValueError(f"flip is {self.flip}; expected a probability 0..1")
         if (self.square or self.long_side) and not self.short_sides:
             raise ValueError("square and long_side need short_sides")
+        if (self.crop_on_instance or self.crop_drops_off_center) and not self.crop_size:
+            raise ValueError("crop_on_instance and crop_drops_off_center need crop_size")
 
     def __call__(self, image: Tensor, target: PanopticTarget) -> Sample:
         """Return a changed copy of an image, uint8 (3, H, W), and of its truth."""
@@ -94,8 +115,7 @@ class Augmentation:
         if size != tuple(image.shape[-2:]):
             image, target = resize(image, target, size)
         if self.crop_size:
-            top, left = self._crop_corner(image.shape[-2:], target)
-            image, target = crop(image, target, top, left, self.crop_size)
+            image, target = self._crop(image, target)
         if torch.rand(()) < self.flip:
             image, target = flip(image, target)
         if self.photometric:
@@ -115,6 +135,18 @@ class Augmentation:
             lowest, highest = self.scale
             factor = lowest + (highest - lowest) * torch.rand(()).item()
         return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def _crop(self, image: Tensor, target: PanopticTarget) -> Sample:
+        for _ in range(CROP_ATTEMPTS):
+            top, left = self._crop_corner(image.shape[-2:], target)
+            if not self.crop_drops_off_center:
+                return crop(image, target, top, left, self.crop_size)
+            kept = centered(target, top, left, self.crop_size)
+            if (kept & ~target.is_crowd).any():
+                break
+        number = torch.where(kept, torch.arange(1, len(kept) + 1), 0)
+        slots = torch.cat((number.new_zeros(1), number))[target.slots]
+        return crop(image, replace(target, slots=slots), top, left, self.crop_size)
 
     def _crop_corner(self, size: Sequence[int], target: PanopticTarget) -> tuple[int, int]:
         """Choose where the crop begins: at 0 along a side that is not longer than the crop."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import masks_to_boxes
 
-from panoptic_ros.data.augmentation import Augmentation, crop, flip, resize
+from panoptic_ros.data.augmentation import Augmentation, centered, crop, flip, resize
 from panoptic_ros.data.synthetic import SyntheticStreets
 from panoptic_ros.data.targets import compact_target
 from panoptic_ros.networks.base import PanopticTarget
@@ -122,6 +122,7 @@ def test_shrinking_keeps_image_and_truth_aligned():
         {"scale": (0.4, 0.6), "crop_size": (96, 128)},
         {"short_sides": (80, 100, 120), "long_side": 180},
         {"short_sides": (90, 130), "square": True, "crop_size": (64, 64)},
+        {"scale": (1.0, 2.0), "crop_size": (64, 64), "crop_drops_off_center": True},
     ],
 )
 def test_whole_recipe_keeps_everything_in_step(settings):
@@ -148,6 +149,53 @@ def test_crop_on_instance_contains_the_middle_of_one(sample):
     for _ in range(40):
         _, truth = augmentation(image, target)
         assert len(truth.instances)
+
+
+def test_centered_segments_have_the_middle_of_their_box_inside(sample):
+    _, target = sample
+    # Centres (x, y): (8, 7.5), (5, 4), (8, 6.5), (14, 10.5), (1.5, 8.5); on the edge is outside.
+    assert centered(target, 3, 5, (6, 8)).tolist() == [True, False, True, False, False]
+    assert centered(target, 8, 1, (4, 13)).tolist() == [False, False, False, False, True]
+    assert centered(target, 8, 1, (4, 14)).tolist() == [False, False, False, True, True]
+
+
+def columns(*entries, width=12):
+    """Truth of 4 rows with entries (class, first column, column after the last, thing, crowd)."""
+    slots = torch.zeros(4, width, dtype=torch.int64)
+    for number, (_, first, last, _, _) in enumerate(entries, start=1):
+        slots[:, first:last] = number
+    class_ids, _, _, things, crowds = (torch.tensor(field) for field in zip(*entries, strict=True))
+    return compact_target(slots, class_ids, things, crowds)
+
+
+def test_a_crop_drops_what_is_off_center():
+    """Of three segments with the centres 1.5, 6 and 10.5, in a window of 6 columns."""
+    target = columns((5, 0, 3, True, False), (8, 3, 9, False, False), (6, 9, 12, True, True))
+    expected = {
+        (5, 5, 5, 0, 0, 0),  # from column 0
+        (5, 5, 8, 8, 8, 8),
+        (0, 8, 8, 8, 8, 8),
+        (8, 8, 8, 8, 8, 8),
+        (8, 8, 8, 8, 8, 0),
+        (8, 8, 8, 8, 6, 6),  # from column 5; from 6 on only the crowd would be left
+    }
+    augmentation = Augmentation(
+        crop_size=(4, 6), crop_drops_off_center=True, flip=0, photometric=False
+    )
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(100):
+        image, truth = augmentation(torch.zeros(3, 4, 12, dtype=torch.uint8), target)
+        check_in_step(image, truth)
+        seen.add(tuple(truth.semantic()[0].tolist()))
+    assert seen == expected
+
+
+def test_a_crop_of_nothing_but_a_crowd_is_found():
+    augmentation = Augmentation(crop_size=(4, 6), crop_drops_off_center=True)
+    target = columns((6, 0, 12, True, True))
+    _, truth = augmentation(torch.zeros(3, 4, 12, dtype=torch.uint8), target)
+    assert truth.slots.shape == (4, 6) and truth.is_crowd.all()
 
 
 def test_sizes_of_the_recipe():
@@ -185,6 +233,8 @@ def test_same_seed_same_result(sample):
         ({"scale": (2.0, 1.0)}, "scale"),
         ({"flip": 1.5}, "flip"),
         ({"square": True}, "short_sides"),
+        ({"crop_on_instance": True}, "crop_size"),
+        ({"crop_drops_off_center": True}, "crop_size"),
     ],
 )
 def test_wrong_settings_are_refused(settings, message):
