@@ -51,7 +51,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "precision",
         default_value="",
-        choices=["", "auto", "fp32", "fp16", "bf16"],
+        choices=["", "auto", "fp32", "fp16", "bf16", "int8"],
         description="Number format of the network.",
     ),
     DeclareLaunchArgument(

@@ -20,7 +20,7 @@ app = typer.Typer(
 
 Model = Annotated[str, typer.Option(help="Name of a model or path to its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")]
 Engine = Annotated[
     str, typer.Option(help="auto, eager, compiled, onnxruntime, openvino or tensorrt.")
 ]
@@ -248,6 +248,21 @@ def export(
     from panoptic_ros.export.command import export_model
 
     typer.echo(f"wrote {export_model(model, format, output, resolution, batch, precision)}")
+
+
+@app.command()
+def quantize(
+    images: Annotated[
+        Path, typer.Option(help="Folder of camera images, video or ROS bag; without truth.")
+    ],
+    model: Model = DEFAULT_MODEL,
+    number: Annotated[int, typer.Option(help="Images to take, evenly spaced.")] = 200,
+    resolution: Resolution = "",
+) -> None:
+    """Write a model's network in int8 into its folder, for --precision int8 on CPUs."""
+    from panoptic_ros.export.quantize import quantize_model
+
+    typer.echo(f"wrote {quantize_model(model, images, number, resolution)}")
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -45,10 +45,18 @@ def resolve_precision(precision: str, device: torch.device, engine: str = "auto"
     """Turn ``auto`` into the fastest safe precision of the device with the engine.
 
     Raises:
-        ValueError: Not auto, fp32, fp16 or bf16; or the engine does not compute in it.
+        ValueError: Not auto, fp32, fp16, bf16 or int8; or the engine does not compute in it.
     """
-    if precision not in ("auto", *PRECISIONS):
-        raise ValueError(f"precision is {precision!r}; expected auto, {', '.join(PRECISIONS)}")
+    if precision not in ("auto", *PRECISIONS, "int8"):
+        expected = ", ".join(["auto", *PRECISIONS, "int8"])
+        raise ValueError(f"precision is {precision!r}; expected {expected}")
+    if precision == "int8":
+        if device.type != "cpu" or engine not in ("auto", "openvino"):
+            raise ValueError(
+                f"precision int8 is for engine openvino on CPUs, not for engine {engine} on "
+                f"{device}; use engine openvino and device cpu, or another precision"
+            )
+        return precision
     if engine == "onnxruntime" and device.type == "cpu":
         if precision not in ("auto", "fp32"):
             raise ValueError(

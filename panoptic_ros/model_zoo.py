@@ -43,6 +43,7 @@ class ModelConfig:
         options: Thresholds it was measured with.
         card: Where the model is from and what it measured; free form, for people.
         sha256: Of the weights file, if the configuration has one.
+        folder: Where it was read from; None if it was not.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ModelConfig:
     options: PredictionOptions = field(default_factory=PredictionOptions)
     card: Mapping[str, Any] = field(default_factory=dict)
     sha256: str | None = None
+    folder: Path | None = field(default=None, compare=False)
 
     def build(self) -> PanopticNetwork:
         """Build the network with fresh weights.
@@ -116,7 +118,7 @@ def load_config(path: str | Path) -> ModelConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is not valid YAML: {error}") from error
     try:
-        return parse_config(fields)
+        return replace(parse_config(fields), folder=path.parent)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"{path}: {what}") from error
@@ -193,8 +195,8 @@ def save_model(folder: str | Path, config: ModelConfig, network: PanopticNetwork
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     data = save(state)
     config = replace(config, sha256=hashlib.sha256(data).hexdigest())
-    _replace_file(folder / WEIGHTS_FILE, data)
-    _replace_file(folder / MODEL_FILE, format_config(config).encode())
+    replace_file(folder / WEIGHTS_FILE, data)
+    replace_file(folder / MODEL_FILE, format_config(config).encode())
     return folder
 
 
@@ -228,7 +230,8 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(data)
     os.replace(temporary, path)

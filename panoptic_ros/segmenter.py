@@ -21,6 +21,7 @@ from panoptic_ros.devices import (
 )
 from panoptic_ros.engines import make_engine, resolve_engine
 from panoptic_ros.engines.base import Source
+from panoptic_ros.engines.int8 import read_quantized
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.base import FrameSize, PanopticNetwork, PredictionOptions
@@ -36,8 +37,10 @@ class Segmenter:
         config: Description of the model.
         network: Its network with trained weights; taken over (cast, folded, moved).
         device: ``auto`` (CUDA where there is one), ``cuda``, ``cuda:N`` or ``cpu``.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``. ``auto`` is bf16 on devices that
-            compute in it, else fp16 on CUDA and fp32 on CPUs.
+        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``. ``auto`` is bf16 on devices
+            that compute in it, else fp16 on CUDA and fp32 on CPUs. ``int8`` is for OpenVINO and
+            for models with a network that ``panoptic quantize`` made for the resolution; what
+            stays in floating point is as with ``auto``.
         resolution: (height, width) that the network sees; None for the model's own.
         engine: What computes the network: ``auto`` for the fastest that is installed, or a key
             of ``engines.ENGINES``. It is compiled here, which takes up to minutes the first time.
@@ -49,6 +52,7 @@ class Segmenter:
     Raises:
         DeviceError: The device is not there or is out of memory.
         EngineError: The engine is not installed, not for the device, or cannot take the network.
+        ModelError: ``precision`` is int8 and the model has no such network, or a damaged one.
         ValueError: ``device``, ``precision``, ``resolution`` or ``engine`` is none of the above.
     """
 
@@ -69,14 +73,18 @@ class Segmenter:
         divisor = network.size_divisor
         self._padded = tuple(-(-side // divisor) * divisor for side in self.resolution)
         self._categories = {category.id: category for category in config.categories}
+        computed_in, quantized = self.precision, None
+        if self.precision == "int8":
+            computed_in, engine = resolve_precision("auto", self.device), "openvino"
+            quantized = read_quantized(config, self.resolution)
         try:
             self._network = fold_batch_norm(network.eval().requires_grad_(False)).to(
                 device=self.device,
-                dtype=PRECISIONS[self.precision],
+                dtype=PRECISIONS[computed_in],
                 memory_format=torch.channels_last,
             )
             source = Source(
-                self._network, self.device, self.precision, self._padded, config.settings
+                self._network, self.device, computed_in, self._padded, config.settings, quantized
             )
             self._engine = make_engine(engine, source)
         except torch.OutOfMemoryError as error:

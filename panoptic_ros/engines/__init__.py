@@ -25,7 +25,8 @@ def resolve_engine(engine: str, device: torch.device, precision: str) -> list[st
     Args:
         engine: ``auto`` or a key of ``ENGINES``.
         device: Where the network runs.
-        precision: Key of ``devices.PRECISIONS``.
+        precision: Key of ``devices.PRECISIONS``, or ``int8``, which ``resolve_precision`` allows
+            for OpenVINO alone.
 
     Raises:
         ValueError: Another word.
@@ -33,6 +34,8 @@ def resolve_engine(engine: str, device: torch.device, precision: str) -> list[st
     """
     from panoptic_ros.engines.base import EngineError
 
+    if (engine, precision) == ("auto", "int8"):
+        engine = "openvino"
     if engine in ENGINES:
         _engine_class(engine).check(device)
         return [engine]

@@ -8,13 +8,16 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.networks.base import PanopticNetwork
+
+if TYPE_CHECKING:
+    from panoptic_ros.engines.int8 import QuantizedNetwork
 
 logger = logging.getLogger("panoptic_ros.engines")
 
@@ -33,6 +36,8 @@ class Source:
         precision: Key of ``devices.PRECISIONS``.
         size: (height, width) of the batches, multiples of the network's ``size_divisor``.
         settings: The network's keyword arguments, which tell cached engines apart.
+        quantized: What to compute ``forward`` with instead of ``network``, if anything; for
+            engine openvino.
     """
 
     network: PanopticNetwork
@@ -40,6 +45,7 @@ class Source:
     precision: str
     size: tuple[int, int]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    quantized: QuantizedNetwork | None = None
 
     def zeros(self, batch: int, dtype: torch.dtype) -> Tensor:
         """Return an empty batch, (batch, 3, *size), channels last, on the device."""
@@ -120,7 +126,8 @@ class Engine(ABC):
             return
         source = self.source
         height, width = source.size
-        what = f"{self.name}, {source.precision}, {height}x{width}, batch {batch}"
+        precision = f"int8 and {source.precision}" if source.quantized else source.precision
+        what = f"{self.name}, {precision}, {height}x{width}, batch {batch}"
         logger.info("preparing engine %s on %s", what, source.device)
         try:
             self._compiled[batch] = self._compile(batch)

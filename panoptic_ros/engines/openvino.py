@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from panoptic_ros.engines.onnx_engine import OnnxEngine
+from panoptic_ros.engines.base import EngineError
+from panoptic_ros.engines.onnx_engine import OnnxEngine, Runner
 from panoptic_ros.export.openvino_model import to_openvino
 
 if TYPE_CHECKING:
@@ -18,12 +19,33 @@ PRECISION_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 class OpenVinoEngine(OnnxEngine):
-    """The network's ONNX graph, compiled by OpenVINO; the compiled model is cached."""
+    """The network's ONNX graph, compiled by OpenVINO; the compiled model is cached.
+
+    A quantised network comes as an OpenVINO model: no export, and nothing that needs a cache.
+    """
 
     name = "openvino"
     needs = ("openvino", "onnx", "onnxscript")
     devices = ("cpu",)
     batches = False
+
+    def _compile(self, batch: int) -> tuple[Runner, dict[str, Tensor]]:
+        quantized = self.source.quantized
+        if quantized is None:
+            return super()._compile(batch)
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(quantized.graph, quantized.weights)
+        outputs = self.source.outputs(batch)
+        expected = {name: list(value.shape) for name, value in outputs.items()}
+        given = {output.any_name: list(output.shape) for output in model.outputs}
+        if list(given.items()) != list(expected.items()):
+            raise EngineError(
+                f"the int8 network has the outputs {given}; forward has {expected}; make it again "
+                "with panoptic quantize"
+            )
+        return _Request(core.compile_model(model, "CPU", self._config()), outputs), outputs
 
     def _build(self, graph: onnx.ModelProto, outputs: dict[str, Tensor]) -> tuple[bytes, _Request]:
         import openvino

@@ -92,9 +92,10 @@ def check_loadable(parameters: Parameters) -> None:
     from panoptic_ros import model_zoo
     from panoptic_ros.devices import resolve_device, resolve_precision
     from panoptic_ros.engines import resolve_engine
+    from panoptic_ros.engines.int8 import read_quantized
     from panoptic_ros.input_format import parse_resolution
 
-    parse_resolution(parameters.resolution)
+    resolution = parse_resolution(parameters.resolution)
     device = resolve_device(parameters.device)
     precision = resolve_precision(parameters.precision, device, parameters.engine)
     resolve_engine(parameters.engine, device, precision)
@@ -103,6 +104,8 @@ def check_loadable(parameters: Parameters) -> None:
     weights = folder / model_zoo.WEIGHTS_FILE
     if not weights.is_file():
         raise model_zoo.ModelError(f"{weights} is missing; {config.name} has only a description")
+    if precision == "int8":
+        read_quantized(config, resolution or config.input.resolution)
 
 
 def with_thresholds(own: PredictionOptions, parameters: Parameters) -> PredictionOptions:

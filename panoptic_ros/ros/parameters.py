@@ -74,9 +74,10 @@ class Parameters:
     )
     precision: str = _parameter(
         "auto",
-        "Number format of the network; auto is the fastest safe one of the device.",
+        "Number format of the network; auto is the fastest safe one of the device. int8 needs "
+        "what panoptic quantize writes for a model and a resolution.",
         Applies.RELOAD,
-        words=("auto", "fp32", "fp16", "bf16"),
+        words=("auto", "fp32", "fp16", "bf16", "int8"),
     )
     engine: str = _parameter(
         "auto",

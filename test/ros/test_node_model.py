@@ -97,6 +97,10 @@ def test_what_a_glance_can_tell_is_refused_in_the_answer(peer, models):
     assert "weights.safetensors is missing" in peer.set_parameters(model=models["bare"])
     assert "cuda:99 asked for" in peer.set_parameters(device="cuda:99")
     assert "expected 32..8192" in peer.set_parameters(resolution="8x8")
+    assert "int8 is for engine openvino" in peer.set_parameters(engine="eager", precision="int8")
+    if ENGINE == "openvino":
+        refusal = peer.set_parameters(engine="auto", precision="int8")
+        assert f"panoptic quantize --model {models['good']} --resolution 96x128" in refusal
     assert peer.get_parameter("model") == models["good"]
 
 
