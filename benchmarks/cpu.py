@@ -26,41 +26,37 @@ from panoptic_ros.benchmark.targets import (
     PAPERS,
     SMALL,
     cpu_targets,
+    small_size,
 )
 from panoptic_ros.model_zoo import available_models
 
 ENGINES = ("auto", "eager", "compiled", "onnxruntime")
 INSTANCES = (0, 50, 200)
-SMALL_NETWORKS = ("fpsnet", "dense_detection", "panonet", "epsnet", "panoptic_fcn")
-EPSNET_SMALL = (264, 512)  # it needs more than 256 pixels a side
-Size = tuple[int, int]
 
 
 def all_parts(repeat: int) -> list[Part]:
     """Return the parts of the full run, the quickest to tell something first."""
-    parts = [Part("small", small_variants(), ((MASK_RCNN, SMALL),), repeat)]
+    small = small_variants(engines=("auto", "eager"))
+    parts = [Part("small", tuple(small), ((MASK_RCNN, SMALL),), repeat)]
     parts += [paper_part(model, repeat) for model in PAPERS]
     parts += [
         Part(f"sizes_{model}", tuple(make_variants([model], (SMALL, HALF, FULL))), (), repeat)
         for model in PAPERS
     ]
-    cameras = make_variants(available_models(), [SMALL], (1, 2, 4))
+    cameras = small_variants((1, 2, 4))
     cameras += make_variants(["panonet_cityscapes", "fpsnet_cityscapes"], [HALF], (1, 4))
     return [*parts, Part("cameras", tuple(cameras), (), repeat)]
 
 
-def small_variants() -> tuple[Variant, ...]:
-    """Return the shipped models, and for networks without one their small configuration."""
-    models = available_models()
-    missing = [f"{name}_small" for name in SMALL_NETWORKS if f"{name}_small" not in models]
-    variants = make_variants([*models, *missing], [SMALL], engines=("auto", "eager"))
-    fresh_epsnet = "epsnet_small" in missing
-    return tuple(
-        Variant(v.model, EPSNET_SMALL, engine=v.engine)
-        if fresh_epsnet and v.model == "epsnet_small"
-        else v
-        for v in variants
-    )
+def small_variants(
+    batches: Sequence[int] = (1,), engines: Sequence[str] = ("auto",)
+) -> list[Variant]:
+    """Return the shipped models, each at its small size."""
+    return [
+        variant
+        for model in available_models()
+        for variant in make_variants([model], [small_size(model)], batches, engines)
+    ]
 
 
 def paper_part(model: str, repeat: int) -> Part:

@@ -170,10 +170,10 @@ class Subject:
         size = FrameSize(segmenter.fit(self._frame), self._frame)
         layout = Layout.of(instances, len(network.thing_ids), size.valid)
         recorded.raw = plant(network, recorded.raw, layout)
-        class_ids = network.predict(recorded.raw, [size] * len(self._images), segmenter.options)[
-            0
-        ].class_ids
-        self._slots = int((class_ids[: len(class_ids) - len(network.stuff_ids)] > 0).sum())
+        sizes = [size] * len(self._images)
+        class_ids = network.predict(recorded.raw, sizes, segmenter.options)[0].class_ids
+        things = len(class_ids) - len(network.stuff_ids)
+        self._slots = int((class_ids[:things] > 0).sum())
         segmenter._engine = recorded
 
 

@@ -28,6 +28,7 @@ from panoptic_ros.benchmark.table import milliseconds
 Size = tuple[int, int]
 HALF, FULL, NATIVE, COCO = (512, 1024), (1024, 2048), (550, 550), (800, 1344)
 SMALL = (256, 512)
+EPSNET_SMALL = (264, 512)  # it needs more than 256 pixels a side
 
 PAPERS = (
     "fpsnet_cityscapes",
@@ -113,6 +114,11 @@ def best(report: Report, model: str, size: Size, run: str | None = None) -> Meas
     return min(fitting, key=lambda m: m.median(PIPELINE), default=None)
 
 
+def small_size(model: str) -> Size:
+    """Return the (height, width) that a shipped model is measured at."""
+    return EPSNET_SMALL if model == "epsnet_small" else SMALL
+
+
 def _overheads(report: Report, size: Size, limit: float) -> list[Target]:
     targets = []
     for model in PAPERS:
@@ -151,23 +157,18 @@ def _small_models(report: Report, small: Sequence[str]) -> list[Target]:
     """Frames per second from message to messages; the node itself is measured elsewhere."""
     rates = {}
     for model in small:
-        if m := best(report, model, SMALL):
-            rates[model] = m.frames_per_second
-    what = f"{format_size(SMALL)}, messages to messages without transport: frames/s of"
-    targets = [
-        Target(f"{what} {model}", f">= {EACH_SMALL:g}", f"{rate:.1f}", rate >= EACH_SMALL)
-        for model, rate in rates.items()
-    ]
+        if m := best(report, model, small_size(model)):
+            rates[f"{model}, {m.size}"] = m.frames_per_second
+    what = "frames/s from messages to messages, without transport, of"
     if not rates:
         return [_missing(f"{what} the fastest shipped model", f">= {FASTEST_SMALL:g}")]
-    name, rate = max(rates.items(), key=lambda item: item[1])
-    fastest = Target(
-        f"{what} the fastest, {name}",
-        f">= {FASTEST_SMALL:g}",
-        f"{rate:.1f}",
-        rate >= FASTEST_SMALL,
-    )
-    return [fastest, *targets]
+    fastest = max(rates, key=rates.get)
+    lines = [(f"the fastest, {fastest}", rates[fastest], FASTEST_SMALL)]
+    lines += [(name, rate, EACH_SMALL) for name, rate in rates.items()]
+    return [
+        Target(f"{what} {name}", f">= {limit:g}", f"{rate:.1f}", rate >= limit)
+        for name, rate, limit in lines
+    ]
 
 
 def _slopes(report: Report, models: Sequence[str]) -> list[Target]:
