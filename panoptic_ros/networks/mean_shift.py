@@ -95,19 +95,6 @@ def _climb(centers: Tensor, points: Tensor, iterations: int) -> Tensor:
     return centers[goes_as]
 
 
-def nearest_center(points: Tensor, centers: Tensor, allowed: Tensor) -> Tensor:
-    """Return the index of the nearest allowed centre of every point: int64, (N,).
-
-    Args:
-        points: (N, D).
-        centers: (K, D).
-        allowed: bool, (K,); if none is, the result is -1.
-    """
-    distance = _squared_distances(centers, points)
-    distance = distance.masked_fill(~allowed[:, None], torch.inf)
-    return torch.where(allowed.any(), distance.argmin(0), -1)
-
-
 def _seeds(points: Tensor, groups: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """Take the fullest cells of a grid of spacing 1 as seeds.
 
@@ -116,8 +103,8 @@ def _seeds(points: Tensor, groups: Tensor, number: int) -> tuple[Tensor, Tensor]
     """
     cells = points.round()
     primes = torch.tensor(_HASH_PRIMES, dtype=torch.float64, device=points.device)
-    index = torch.arange(cells.shape[1] + 1, device=points.device)
-    factors = primes[index % len(primes)] * (index + 1)
+    column = torch.arange(cells.shape[1] + 1, device=points.device)
+    factors = primes[column % len(primes)] * (column + 1)
     keys = cells.double() @ factors[:-1] + groups * factors[-1]  # whole numbers below 2**53
     bucket = keys.long() % _BUCKETS
     takes_part = groups >= 0

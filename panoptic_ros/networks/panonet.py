@@ -22,8 +22,19 @@ from panoptic_ros.networks.base import (
 )
 from panoptic_ros.networks.coordinates import append_coordinates
 from panoptic_ros.networks.icnet import STRIDES, ICNet
-from panoptic_ros.networks.mean_shift import mean_shift, nearest_center
-from panoptic_ros.networks.upsampling import Step, resize_nearest, upsampled_argmax
+from panoptic_ros.networks.mean_shift import mean_shift
+from panoptic_ros.networks.panonet_clusters import (
+    cluster_scores,
+    nearest_of_class,
+    pixels_of_other_class,
+)
+from panoptic_ros.networks.upsampling import (
+    Step,
+    channel_argmax,
+    enlarge,
+    resize_nearest,
+    upsampled_argmax,
+)
 
 _STRIDE = STRIDES[0]  # of the semantic logits and the embedding that are predicted from
 _SCALE_WEIGHTS = (1.0, 0.4, 0.16)  # lambda_t of equations 1 and 6 at 1/4, 1/8, 1/16
@@ -173,81 +184,46 @@ class PanoNet(PanopticNetwork):
         self, semantic: Tensor, embedding: Tensor, size: FrameSize, options: PredictionOptions
     ) -> SegmentMap:
         things = len(self.thing_ids)
-        cells = [-(-side // _STRIDE) for side in size.valid]
-        semantic_cells = semantic[:, : cells[0], : cells[1]].flatten(1)
-        points = embedding[:, : cells[0], : cells[1]].flatten(1).T
-        best, classes = semantic_cells.max(0)
-        groups = classes.where(classes < things, -1)
-        of_things = slice(None) if points.is_cuda else torch.nonzero(groups >= 0).flatten()
-        bandwidth = self.bandwidths[groups[of_things].clamp(min=0)][:, None]
+        grid = tuple(-(-side // _STRIDE) for side in size.valid)
+        logits = semantic[:, : grid[0], : grid[1]].flatten(1)
+        features = embedding[:, : grid[0], : grid[1]].flatten(1)
+        cell_class = channel_argmax(logits).long()
+        every_cell = torch.arange(len(cell_class), device=cell_class.device)
+        own = every_cell if cell_class.is_cuda else every_cell[cell_class < things]
+        groups = cell_class[own].where(cell_class[own] < things, -1)
+        bandwidth = self.bandwidths[groups.clamp(min=0)]
         centers, center_groups = mean_shift(
-            points[of_things] / bandwidth,
-            groups[of_things],
+            (features.index_select(1, own) / bandwidth).T.contiguous(),
+            groups,
             self.max_instances,
             self.iterations,
             self.min_cluster_size,
         )
-        pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid)).int()
-        lines = [torch.arange(n, device=points.device).int() // _STRIDE for n in size.valid]
-        cell = lines[0][:, None] * cells[1] + lines[1]
-        class_and_cell = pixel_class * len(classes) + cell
-        needed = None
-        if not points.is_cuda:
-            needed = torch.zeros(len(semantic), len(classes), dtype=torch.bool)
-            needed.scatter_(0, classes[None], True)
-            other = torch.nonzero(~needed.flatten().index_select(0, class_and_cell.flatten()))
-            needed.view(-1)[class_and_cell.flatten()[other].long()] = True
-        nearest = self._nearest_of_class(points, centers, center_groups, needed)
-        probability = (best[of_things] - semantic_cells[:, of_things].logsumexp(0)).exp()
-        scores = _scores(probability, groups[of_things], nearest[:, of_things], len(center_groups))
+        pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid))
+        pixels, cells = pixels_of_other_class(pixel_class, cell_class.view(grid), _STRIDE)
+        other_class = pixel_class.view(-1)[pixels].long()
+        wanted = None
+        if not cell_class.is_cuda:
+            wanted = torch.zeros(logits.shape, dtype=torch.bool)
+            wanted[cell_class, every_cell] = True
+            wanted[other_class, cells] = True
+        nearest = nearest_of_class(features, self.bandwidths, centers, center_groups, wanted)
+        clusters = nearest[groups.clamp(min=0), own]
+        scores = cluster_scores(logits.index_select(1, own), groups, clusters, len(centers))
         keep = (center_groups >= 0) & (scores >= options.score_threshold)
+        number = torch.arange(1, len(centers) + 1, device=keep.device)
+        of_cluster = F.pad(number * keep, (0, 1))  # the last for none, -1
 
-        number = torch.arange(1, self.max_instances + len(self.stuff_ids) + 1, device=keep.device)
-        of_cluster = F.pad(number[: self.max_instances] * keep, (0, 1))  # the last for none, -1
-        of_stuff = number[self.max_instances :, None].expand(-1, len(classes))
-        slot = torch.cat((of_cluster[nearest], of_stuff)).int().flatten()
-        slots = slot.index_select(0, class_and_cell.flatten()).view(size.valid)
+        def slots_of(classes: Tensor, cells: Tensor) -> Tensor:
+            of_thing = of_cluster[nearest[classes.clamp(max=things - 1), cells]]
+            of_stuff = len(centers) + 1 + classes - things
+            return torch.where(classes < things, of_thing, of_stuff).to(torch.int16)
+
+        slots = enlarge(slots_of(cell_class, every_cell).view(grid), _STRIDE, size.valid)
+        slots.view(-1)[pixels] = slots_of(other_class, cells)
         class_ids = torch.cat((self.thing_ids[center_groups.clamp(min=0)] * keep, self.stuff_ids))
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
-        return SegmentMap(resize_nearest(slots, size.output), class_ids, scores)
-
-    def _nearest_of_class(
-        self, points: Tensor, centers: Tensor, groups: Tensor, needed: Tensor | None
-    ) -> Tensor:
-        """Return the nearest centre of every thing class for every cell: (N_things, N).
-
-        Args:
-            points: (N, D).
-            centers: (K, D), in bandwidths.
-            groups: (K,), their classes.
-            needed: bool, (at least N_things, N): where it is wanted, if not everywhere.
-        """
-        nearest = torch.full((len(self.bandwidths), len(points)), -1, device=points.device)
-        for index, bandwidth in enumerate(self.bandwidths):
-            if needed is None:
-                nearest[index] = nearest_center(points / bandwidth, centers, groups == index)
-            elif (own := torch.nonzero(groups == index).flatten()).numel():
-                cells = torch.nonzero(needed[index]).flatten()
-                distance = torch.cdist(points[cells] / bandwidth, centers[own])
-                nearest[index, cells] = own[distance.min(1).indices]
-        return nearest
-
-
-def _scores(probability: Tensor, groups: Tensor, nearest: Tensor, number: int) -> Tensor:
-    """Return the mean probability of its class over the cells of every cluster: (number,).
-
-    Args:
-        probability: (N,), of the best class of each cell.
-        groups: int64, (N,), that class if it is a thing, else -1.
-        nearest: int64, (N_things, N), the cluster, by class.
-        number: Of clusters.
-    """
-    takes_part = groups >= 0
-    cluster = nearest.gather(0, groups.clamp(min=0)[None])[0].clamp(min=0)
-    sums = probability.new_zeros(2, number)
-    sums[0].scatter_add_(0, cluster, probability * takes_part)
-    sums[1].scatter_add_(0, cluster, takes_part.float())
-    return sums[0] / sums[1].clamp(min=1)
+        return SegmentMap(resize_nearest(slots, size.output).int(), class_ids, scores)
 
 
 def discriminative_loss(

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 # Floats that are up-sampled at once: 64 MiB in float32 on devices, what a cache holds on CPUs.
 ELEMENTS, _ELEMENTS_CPU = 2**24, 2**19
-_CANDIDATES = 4  # channels that are compared between cells that disagree
 
 
 class Lines(NamedTuple):
@@ -84,7 +83,8 @@ class Intervals(NamedTuple):
 
     def at(self, index: Tensor) -> Intervals:
         """Return some of the intervals, in the order of ``index``: int64, (B,)."""
-        return Intervals(*(part[..., index] for part in self))
+        first, second, lines, weight = (part.index_select(-1, index) for part in self[:4])
+        return Intervals(first, second, lines, weight, self.number[index.numpy()])
 
 
 class Step(NamedTuple):
@@ -169,7 +169,7 @@ def _argmax_between_cells(logits: Tensor, step: Step) -> Tensor:
     that is the best of all four is the best between them.
     """
     cells = logits.float().contiguous()
-    best = _argmax(cells)
+    best = _highest(cells)
     rows, columns = step.intervals(cells.shape[1:])
     corner = np.pad(best.numpy(), 1, mode="edge")
     same = corner[:, 1:] == corner[:, :-1]
@@ -179,13 +179,15 @@ def _argmax_between_cells(logits: Tensor, step: Step) -> Tensor:
         return _argmax_everywhere(logits, [step])
     upper_left = np.repeat(corner[:-1, :-1], columns.number, axis=1)
     index = torch.from_numpy(np.repeat(upper_left, rows.number, axis=0))
+    if not unsure.any():
+        return index
     down, across = (torch.from_numpy(places) for places in np.nonzero(unsure))
     length = max(1, _ELEMENTS_CPU // (4 * len(cells)))
     for y, x in zip(down.split(length), across.split(length), strict=True):
         own_rows, own_columns = rows.at(y), columns.at(x)
         pixels = own_rows.lines[:, None] * step.size[1] + own_columns.lines
         channels = _argmax_within(cells, best, own_rows, own_columns)
-        index.view(-1)[pixels.flatten()] = channels.flatten().to(index.dtype)
+        index.view(-1)[pixels.flatten()] = channels.flatten()
     return index
 
 
@@ -203,25 +205,35 @@ def _argmax_within(cells: Tensor, best: Tensor, rows: Intervals, columns: Interv
         columns: Likewise.
 
     Returns:
-        int64, (rows per interval, columns per interval, B).
+        int16, (rows per interval, columns per interval, B).
     """
     places = torch.stack(
         [y * best.shape[1] + x for y in (rows.first, rows.second) for x in columns[:2]]
     )
     corners = cells.flatten(1).index_select(1, places.flatten()).unflatten(1, places.shape)
     of_best = best.flatten()[places].long()
-    mean = corners.gather(0, of_best[:, None].expand(-1, 4, -1)).mean(0)
-    ahead = (corners - mean).amax(1)
-    few = ahead.topk(min(_CANDIDATES, len(cells)), dim=0, sorted=False).indices
-    candidates = corners.gather(0, few[:, None].expand(-1, 4, -1))
-    winner = _argmax(_between(item, rows.weight, columns.weight) for item in candidates)
-    channels = few.gather(0, winner.flatten(0, 1).long()).view(winner.shape)
-    many = torch.nonzero((ahead >= 0).sum(0) > len(few)).flatten()
-    if len(many):
-        weights = rows.weight[:, many], columns.weight[:, many]
-        winner = _argmax(_between(item, *weights) for item in corners[..., many])
-        channels[..., many] = winner.long()
-    return channels
+    at_best = corners.gather(0, of_best[:, None].expand(-1, 4, -1))
+    mean = torch.minimum(at_best.mean(0), at_best.amax(0))  # rounded it may be above all
+    alive = (corners - mean).amax(1) >= 0
+    alive = torch.from_numpy(np.flatnonzero(alive.T.contiguous().numpy()))
+    place = torch.div(alive, len(cells), rounding_mode="floor")  # in ascending order
+    channel = alive - place * len(cells)
+    number = torch.bincount(place)
+    rank = torch.arange(len(place)) - (number.cumsum(0) - number).index_select(0, place)
+    highest = index = torch.empty(0)
+    for turn in range(int(number.max())):  # the first channel of every place, then the second...
+        own = torch.nonzero(rank == turn).flatten()
+        at, candidate = place[own], channel[own]
+        weights = (item.weight.index_select(1, at) for item in (rows, columns))
+        value = _between(corners[candidate, :, at].T, *weights)
+        at, candidate = at.expand(value.shape), candidate.to(torch.int16).expand(value.shape)
+        if turn == 0:
+            highest, index = value, candidate.clone()
+            continue
+        before = highest.gather(2, at)
+        index.scatter_(2, at, torch.where(value > before, candidate, index.gather(2, at)))
+        highest.scatter_(2, at, torch.maximum(value, before))
+    return index
 
 
 def _between(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
@@ -237,8 +249,13 @@ def _between(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
     return left[:, None].expand(shape).lerp(right[:, None].expand(shape), across.expand(shape))
 
 
-def _argmax(maps: Iterable[Tensor]) -> Tensor:
-    """Return which of less than 2**15 maps is the highest, the first of equal ones: int16.
+def channel_argmax(logits: Tensor) -> Tensor:
+    """Return which of less than 2**15 channels (C, ...) is the highest: int16, (...)."""
+    return logits.argmax(0).to(torch.int16) if logits.is_cuda else _highest(logits)
+
+
+def _highest(maps: Iterable[Tensor]) -> Tensor:
+    """Return which of some maps is the highest at every place, the first of equal ones: int16.
 
     One after the other, since ``argmax`` over the first dimension is several times slower.
     """
@@ -249,6 +266,13 @@ def _argmax(maps: Iterable[Tensor]) -> Tensor:
         index = torch.where(value > best, torch.tensor(number, dtype=index.dtype), index)
         best = torch.maximum(best, value)
     return index
+
+
+def enlarge(cells: Tensor, factor: int, size: Sequence[int]) -> Tensor:
+    """Repeat every cell of a map ``factor`` times along rows and columns; keep ``size`` of it."""
+    # columns first: rows are then copied whole
+    whole = cells.repeat_interleave(factor, 1).repeat_interleave(factor, 0)
+    return whole[: size[0], : size[1]].contiguous()
 
 
 def resize_nearest(indices: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,7 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from panoptic_ros.networks import upsampling
-from panoptic_ros.networks.upsampling import Step, resize_nearest, upsampled_argmax
+from panoptic_ros.networks.upsampling import (
+    Step,
+    channel_argmax,
+    enlarge,
+    resize_nearest,
+    upsampled_argmax,
+)
 
 
 @pytest.fixture
@@ -69,6 +75,16 @@ def test_half_precision_is_up_sampled_in_single():
     logits = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(2)).bfloat16()
     step = Step((8.0, 8.0), (48, 48))
     assert torch.equal(upsampled_argmax(logits, step), upsampled_argmax(logits.float(), step))
+
+
+def test_channel_argmax_is_the_first_of_the_highest():
+    logits = torch.tensor([[1.0, 2.0, -3.0], [1.0, 5.0, -2.0], [0.0, 5.0, -1.0]])
+    assert channel_argmax(logits).tolist() == [0, 1, 2]
+
+
+def test_enlarge_repeats_cells():
+    cells = torch.tensor([[1, 2], [3, 4]])
+    assert enlarge(cells, 3, (4, 5)).tolist() == [[1, 1, 1, 2, 2]] * 3 + [[3, 3, 3, 4, 4]]
 
 
 @pytest.mark.parametrize("size", [(7, 9), (14, 18), (5, 4), (20, 23)])
