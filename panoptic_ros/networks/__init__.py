@@ -1,4 +1,8 @@
-"""The five networks, one file per paper, and the parts that two or more of them share."""
+"""The five networks and the parts that two or more of them share.
+
+The file with a network's name tells its paper in order; what stands for itself, such as heads,
+boxes or losses, is beside it in files that begin with that name.
+"""
 
 from __future__ import annotations
 

@@ -151,6 +151,7 @@ class DenseDetection(PanopticNetwork):
         exponent = scale.float() * F.conv2d(features.float(), weight, bias, padding=1)
         return exponent.clamp(max=math.log(MAX_OFFSET)).exp()
 
+    @torch.no_grad()
     def predict(
         self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: PredictionOptions
     ) -> list[SegmentMap]:

@@ -54,6 +54,14 @@ class Detections(NamedTuple):
         return self.scores > 0
 
 
+def per_anchor(maps: Tensor, outputs: int) -> Tensor:
+    """Give every anchor of a level a row: (B, anchors * outputs, h, w) to (B, A, outputs).
+
+    The A = h * w * anchors are ordered by row, column and anchor.
+    """
+    return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, outputs)
+
+
 def top_candidates(values: Tensor, level_sizes: Sequence[int], per_level: int) -> Candidates:
     """Take the best ``per_level`` pairs of location and class from each pyramid level.
 

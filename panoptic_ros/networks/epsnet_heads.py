@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from panoptic_ros.networks.detection import per_anchor
+
 
 class Pyramid(nn.Module):
     """FPN that gives F3..F7: bilinear top-down path, ReLU after the 3x3 convolutions of F3..F5."""
@@ -68,7 +70,7 @@ class InstanceHead(nn.Module):
         """Return class logits, box deltas and mask coefficients (-1..1) over all anchors."""
         blocks = [self.block(f) for f in features]
         logits, deltas, coefficients = (
-            torch.cat([_per_anchor(branch(b), 3) for b in blocks], dim=1)
+            torch.cat([per_anchor(branch(b), branch.out_channels // 3) for b in blocks], dim=1)
             for branch in (self.classes, self.boxes, self.masks)
         )
         return logits, deltas, coefficients.tanh()
@@ -133,8 +135,3 @@ def _block(channels: int) -> tuple[nn.Conv2d, nn.GroupNorm, nn.ReLU]:
         nn.GroupNorm(min(32, channels // 4), channels),
         nn.ReLU(inplace=True),
     )
-
-
-def _per_anchor(x: Tensor, anchors: int) -> Tensor:
-    """(B, anchors * C, H, W) to (B, H * W * anchors, C)."""
-    return x.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, x.shape[1] // anchors))

@@ -16,7 +16,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from panoptic_ros.networks.detection import Detections, suppress, top_candidates
+from panoptic_ros.networks.detection import Detections, per_anchor, suppress, top_candidates
 
 STRIDES = (8, 16, 32, 64, 128)
 _RATIOS = (0.5, 1.0, 2.0)
@@ -73,8 +73,8 @@ class RetinaNet(nn.Module):
 
         A counts the anchors of all levels, in the order of ``anchors``.
         """
-        logits = [_per_anchor(self.classification(p), self.num_classes) for p in pyramid]
-        deltas = [_per_anchor(self.regression(p), 4) for p in pyramid]
+        logits = [per_anchor(self.classification(p), self.num_classes) for p in pyramid]
+        deltas = [per_anchor(self.regression(p), 4) for p in pyramid]
         return torch.cat(logits, dim=1), torch.cat(deltas, dim=1)
 
     def anchors(self, size: tuple[int, int], device: torch.device) -> Tensor:
@@ -179,11 +179,6 @@ def _head(in_channels: int, channels: int, depth: int, outputs: int) -> nn.Seque
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)
-
-
-def _per_anchor(maps: Tensor, outputs: int) -> Tensor:
-    """(B, anchors * outputs, h, w) to (B, h * w * anchors, outputs)."""
-    return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, outputs)
 
 
 def _grids(size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchvision.ops import batched_nms
 
-from panoptic_ros.networks.detection import Candidates, suppress, top_candidates
+from panoptic_ros.networks.detection import Candidates, per_anchor, suppress, top_candidates
 
 
 def candidates(labels, locations=None):
@@ -77,3 +77,13 @@ def test_random_boxes_agree_with_torchvision():
         assert found.locations[i, : len(keep)].tolist() == keep.tolist()
         assert found.valid[i].sum() == len(keep)
         assert torch.equal(found.boxes[i, : len(keep)], boxes[i, keep])
+
+
+def test_every_anchor_of_a_map_gets_a_row():
+    """Two anchors with three outputs at two by two cells; a value tells row, column, channel."""
+    cells = torch.tensor([[0, 10], [100, 110]])
+    maps = cells + torch.arange(6)[:, None, None]
+    expected = [
+        [cell + first + i for i in range(3)] for cell in (0, 10, 100, 110) for first in (0, 3)
+    ]
+    assert per_anchor(maps[None], 3).tolist() == [expected]
