@@ -44,6 +44,7 @@ class CameraInput:
     Attributes:
         topic: Resolved name of the subscribed topic.
         problem: What is wrong with the input; empty when nothing is.
+        reliability: Of the latest subscription; None before the first.
     """
 
     def __init__(

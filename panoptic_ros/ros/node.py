@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 import rclpy
@@ -123,14 +123,7 @@ class PanopticNode(LifecycleNode):
         """Open the publishers and subscribe to the cameras."""
         result = super().on_activate(state)
         for name, camera in self._cameras.items():
-            self._inputs[name] = CameraInput(
-                self,
-                name,
-                lambda: self._settings,
-                partial(lambda camera: camera.is_wanted(self._settings.lazy), camera),
-                camera.statistics,
-                self._pipeline.offer,
-            )
+            self._inputs[name] = self._make_input(name, camera)
         self._state = "active"
         return result
 
@@ -175,6 +168,16 @@ class PanopticNode(LifecycleNode):
             self._on_lost_images,
         )
         self._pipeline.start()
+
+    def _make_input(self, name: str, camera: Camera) -> CameraInput:
+        return CameraInput(
+            self,
+            name,
+            lambda: self._settings,
+            lambda: camera.is_wanted(self._settings.lazy),
+            camera.statistics,
+            self._pipeline.offer,
+        )
 
     def _announce_model(self) -> None:
         segmenter = self._models.segmenter

@@ -185,8 +185,8 @@ class Pipeline:
                 self._cameras[taken.frame.camera].statistics.count("failed")
                 self._on_error(traceback.format_exc())
         end = time.monotonic()
-        for _, prediction in results[-1:]:
-            self.stages.add(prediction.timings)  # the same for the whole batch
+        if results:
+            self.stages.add(results[0][1].timings)  # the same for the whole batch
         self.stages.add({**times, "publish": end - start, "total": end - arrival})
 
     def _publish(

@@ -64,7 +64,7 @@ class OutputRecorder(Node):
         self._instances = self._record(f"{node_name}/instances", PanopticInstanceArray, RELIABLE)
         self._record(f"{node_name}/categories", PanopticCategoryArray, LATCHED)
         self._record("/diagnostics", DiagnosticArray, RELIABLE)
-        self._timer = self.create_timer(POLL_SECONDS, self._poll)
+        self.create_timer(POLL_SECONDS, self._poll)
 
     def _record(self, topic: str, kind: type, qos: QoSProfile) -> Any:
         name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
