@@ -134,7 +134,7 @@ class PanopticNetwork(nn.Module):
 
     @abstractmethod
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
-        """Return the weighted terms of the training loss by name; their sum is minimised."""
+        """Return the weighted terms of the loss by name, scalars; their sum is minimised."""
 
     def class_index(self, class_ids: Tensor, of: Tensor) -> Tensor:
         """Return the position of each category id within ``of`` (thing_ids or stuff_ids).

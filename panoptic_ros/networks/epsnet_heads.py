@@ -25,7 +25,7 @@ class Pyramid(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Return F3..F7 of C3, C4, C5."""
+        """Return F3..F7 (B, channels, h, w), at strides 8 to 128, of C3, C4, C5."""
         outputs: list[Tensor] = []
         x = None
         for feature, lateral, output in zip(
@@ -67,7 +67,12 @@ class InstanceHead(nn.Module):
         self.masks = nn.Conv2d(channels, 3 * prototypes, 3, padding=1)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return class logits, box deltas and mask coefficients (-1..1) over all anchors."""
+        """Return what F3..F7 say about all A anchors.
+
+        Returns:
+            Class logits (B, A, classes), box deltas (B, A, 4) and mask coefficients (B, A, k),
+            -1..1.
+        """
         blocks = [self.block(f) for f in features]
         logits, deltas, coefficients = (
             torch.cat([per_anchor(branch(b), branch.out_channels // 3) for b in blocks], dim=1)
@@ -110,7 +115,7 @@ class CrossLayerAttention(nn.Module):
         self.out = nn.Conv2d(half, channels, 1)  # v
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return Z of F3, F4, F5, ..."""
+        """Return Z (B, channels, H / 8, W / 8) of F3, F4, F5, ..."""
         target = features[0]
         query = _positions(self.query(target))
         z = target

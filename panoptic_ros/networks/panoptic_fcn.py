@@ -242,12 +242,12 @@ class PanopticFCN(PanopticNetwork):
         )
 
     def stuff_slots(self, channels: Tensor) -> Tensor:
-        """Return k for the channels of stuff class k - 1, and 0 for those of things."""
+        """Return k for channels (N,) of stuff class k - 1, and 0 for those of things: int64, (N,)."""
         slots = channels if self.merged else channels + 1
         return torch.where(slots <= len(self.stuff_ids), slots, 0)
 
     def stuff_channels(self, class_ids: Tensor) -> Tensor:
-        """Return the region channel of category ids, -1 for unknown ones."""
+        """Return the region channel of category ids (S,), -1 for unknown ones: int64, (S,)."""
         stuff = self.class_index(class_ids, self.stuff_ids)
         things = self.class_index(class_ids, self.thing_ids)
         if self.merged:

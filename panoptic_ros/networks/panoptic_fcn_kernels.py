@@ -55,6 +55,9 @@ def thing_kernels(raw: Mapping[str, Tensor], number: int, threshold: float) -> K
         raw: What ``PanopticFCN.forward`` returned.
         number: Kernels to take from each level at most.
         threshold: Scores at or below it leave their slot empty, 0..1.
+
+    Returns:
+        Up to ``number`` slots per level, P3 first; weights (B, N, C) before their embedding.
     """
     found = [
         _peaks(raw[f"centers_{level}"], raw[f"kernels_{level}"], window, number, threshold)
@@ -84,6 +87,10 @@ def stuff_kernels(raw: Mapping[str, Tensor], threshold: float) -> list[Kernels]:
     Args:
         raw: What ``PanopticFCN.forward`` returned.
         threshold: Mean scores at or below it leave their slot empty, 0..1.
+
+    Returns:
+        For each level N_st slots, in the order of the channels; weights (B, N_st, C) before their
+        embedding.
     """
     found = []
     for level in LEVELS:
