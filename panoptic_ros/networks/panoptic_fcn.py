@@ -242,7 +242,7 @@ class PanopticFCN(PanopticNetwork):
         )
 
     def stuff_slots(self, channels: Tensor) -> Tensor:
-        """Return k for channels (N,) of stuff class k - 1, and 0 for those of things: int64, (N,)."""
+        """Return k for channels (N,) of stuff class k - 1, 0 for those of things: int64, (N,)."""
         slots = channels if self.merged else channels + 1
         return torch.where(slots <= len(self.stuff_ids), slots, 0)
 
