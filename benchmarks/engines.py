@@ -35,14 +35,15 @@ def main() -> None:
     """Measure and print one line for each configuration and engine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=PAPERS)
-    parser.add_argument("--size", default="512x1024", help="HEIGHTxWIDTH; EPSNet has its own")
+    parser.add_argument(
+        "--size", type=parse_resolution, default=(512, 1024), help="EPSNet has its own"
+    )
     parser.add_argument("--engines", default=ENGINES, help="ENGINE:PRECISION, eager:fp32 first")
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, CPU time", flush=True)
     for name in arguments.names:
-        size = parse_resolution(arguments.size)
-        measure(name, size, arguments.engines.split(","), arguments.repetitions)
+        measure(name, arguments.size, arguments.engines.split(","), arguments.repetitions)
 
 
 def measure(name: str, size: tuple[int, int], engines: list[str], repetitions: int) -> None:

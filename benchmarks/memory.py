@@ -32,6 +32,7 @@ from panoptic_ros.networks.segments import encode_segments
 
 NAMES = (*PAPERS, "dense_detection_coco", "panoptic_fcn_cityscapes_star", "panoptic_fcn_coco")
 OUTPUT = (1024, 2048)
+WARM_UP = (288, 288)  # small; EPSNet needs more than 256 a side
 OPTIONS = PredictionOptions(score_threshold=0.0, overlap_threshold=1.0)
 RETURN_FREED = {"MALLOC_MMAP_THRESHOLD_": str(2**16)}  # glibc's environment variable
 
@@ -54,8 +55,8 @@ def measure(name: str, device: str, precision: str) -> dict[str, Any]:
     if config.network == "panoptic_fcn":  # fresh, its masks would all be one half everywhere
         nn.init.normal_(network.thing_embedding.weight, std=0.1)
     resolution = network_resolution(config, OUTPUT)
-    warm_up = (300, 300) if resolution != OUTPUT else (256, 512)
-    post_process(network, noise(config, warm_up, device, dtype), FrameSize(warm_up, warm_up))
+    warm_up = noise(config, WARM_UP, device, dtype)
+    post_process(network, warm_up, FrameSize(WARM_UP, WARM_UP))
     raw, size = noise(config, resolution, device, dtype), FrameSize(resolution, OUTPUT)
     peak = peak_memory(lambda: post_process(network, raw, size), torch.device(device))
     if peak is None:

@@ -44,15 +44,19 @@ def run_benchmark(
     """
     if plot:
         _check_plot(plot)
-    variants = make_variants(
-        models=split(model),
-        resolutions=[parse_resolution(text) for text in split(resolution)] or [None],
-        batches=sorted({*numbers("batch", batch, 1), *numbers("cameras", cameras, 1)}),
-        engines=split(engine) or ["auto"],
-        precision=precision,
-        device=device,
-        instances=numbers("instances", instances, 0),
-    )
+    variants = [
+        variant
+        for each in split(precision) or ["auto"]
+        for variant in make_variants(
+            models=split(model),
+            resolutions=[parse_resolution(text) for text in split(resolution)] or [None],
+            batches=sorted({*numbers("batch", batch, 1), *numbers("cameras", cameras, 1)}),
+            engines=split(engine) or ["auto"],
+            precision=each,
+            device=device,
+            instances=numbers("instances", instances, 0),
+        )
+    ]
     report = measure(
         variants,
         peer_list(variants) if peers else (),

@@ -61,8 +61,8 @@ def plot_report(report: Report, path: Path) -> None:
         raise ImportError(
             f"a picture needs matplotlib ({error}); python -m pip install matplotlib"
         ) from error
-    bars = [p for p in (_stages, _peers) if p.data(report)]
-    curves = [p for p in (_resolutions, _instances, _batches, _cameras) if p.data(report)]
+    bars = [panel for panel in _BARS if panel.data(report)]
+    curves = [panel for panel in _CURVES if panel.data(report)]
     if not bars and not curves:
         raise ValueError("nothing was measured, so there is nothing to draw")
     most = max((len(_of_pictures(report)), 3 * len({r.model for r in peer_ratios(report)}), 5))
@@ -252,21 +252,29 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-_stages = _Panel("Where the time goes", _of_pictures, _draw_stages)
-_peers = _Panel("Peers, as their users run them", peer_ratios, _draw_peers)
-_resolutions = _Panel(
-    "Cost over resolution, and its exponent",
-    lambda report: resolution_slopes(report.measurements),
-    _draw_resolutions,
+_BARS = (
+    _Panel("Where the time goes", _of_pictures, _draw_stages),
+    _Panel("Peers, as their users run them", peer_ratios, _draw_peers),
 )
-_instances = _Panel(
-    "Cost over instances", lambda report: instance_costs(report.measurements), _draw_instances
-)
-_batches = _Panel(
-    "Cost over batch", lambda report: relative_costs(report.measurements), _draw_batches
-)
-_cameras = _Panel(
-    "Cost over cameras: time, and memory (hollow)",
-    lambda report: relative_costs(report.measurements),
-    _draw_cameras,
+_CURVES = (
+    _Panel(
+        "Cost over resolution, and its exponent",
+        lambda report: resolution_slopes(report.measurements),
+        _draw_resolutions,
+    ),
+    _Panel(
+        "Cost over instances",
+        lambda report: instance_costs(report.measurements),
+        _draw_instances,
+    ),
+    _Panel(
+        "Cost over batch",
+        lambda report: relative_costs(report.measurements),
+        _draw_batches,
+    ),
+    _Panel(
+        "Cost over cameras: time, and memory (hollow)",
+        lambda report: relative_costs(report.measurements),
+        _draw_cameras,
+    ),
 )

@@ -28,7 +28,7 @@ class Variant:
         resolution: (height, width) that the network sees; None for the model's own.
         batch: Images per call: as many cameras.
         engine: ``auto``, ``eager``, ...
-        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         instances: None for what the network sees in the picture. A number replaces the outputs
             of ``forward`` by those of a scene with as many instances: what comes behind is
