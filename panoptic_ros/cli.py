@@ -184,7 +184,7 @@ def benchmark(
     resolution: Annotated[str, typer.Option(help="HEIGHTxWIDTH, several with commas.")] = "",
     batch: Annotated[str, typer.Option(help="Images per call, with commas.")] = "1",
     engine: Annotated[str, typer.Option(help="Engines, with commas.")] = "auto",
-    precision: Precision = "auto",
+    precision: Annotated[str, typer.Option(help="Precisions, with commas.")] = "auto",
     device: Device = "auto",
     instances: Annotated[
         str, typer.Option(help="Scenes with so many instances, with commas: 0,50,200.")

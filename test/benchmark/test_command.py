@@ -45,6 +45,19 @@ def test_command(configuration, tmp_path):
     assert cv2.imread(str(tmp_path / "report.png")) is not None
 
 
+def test_precisions_are_measured_beside_each_other(configuration, tmp_path):
+    words = ["--model", configuration, "--resolution", "64x128", "--engine", "eager"]
+    file = tmp_path / "report.json"
+    result = invoke(
+        *words, "--device", "cpu", "--precision", "fp32,bf16,int8", "--repeat", 1, "--json", file
+    )
+    assert result.exit_code == 0, result.output
+    report = read_json(file)
+    assert [m.precision for m in report.measurements] == ["fp32", "bf16"]
+    ((name, reason),) = report.skipped
+    assert "int8" in name and "int8 is for engine openvino" in reason
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
