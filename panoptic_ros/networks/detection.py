@@ -89,7 +89,7 @@ def suppress(
 
     Classes and images are kept apart by shifting their boxes to places of their own; in float64
     the shift changes no overlap, so an image's boxes do not depend on its batch. The host waits
-    twice, for the number of candidates and for that of the survivors.
+    once, for the number of survivors.
 
     Args:
         candidates: Locations and labels of the boxes.
@@ -104,11 +104,15 @@ def suppress(
     shifted = boxes.double()
     shifted[..., 0::2] += groups[..., None] * _GROUP_STRIDE
     flat = scores.flatten()
-    used = torch.nonzero(flat > 0).flatten()
-    kept = used[nms(shifted.view(-1, 4)[used], flat[used].double(), iou_threshold)]
+    shifted = shifted.view(-1, 4)
+    if flat.is_cuda:  # the host need not know what is used: the rest comes last, suppresses none
+        kept = nms(shifted, flat.double(), iou_threshold)
+    else:
+        used = torch.nonzero(flat > 0).flatten()
+        kept = used[nms(shifted[used], flat[used].double(), iou_threshold)]
 
     survivors = torch.zeros_like(flat)
-    survivors[kept] = flat[kept]
+    survivors[kept] = flat[kept].clamp(min=0)
     survivors = F.pad(survivors.view(batch, number), (0, max(0, slots - number)))
     best, order = survivors.sort(dim=1, descending=True, stable=True)
     best, order = best[:, :slots], order[:, :slots]
