@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork, box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
@@ -23,6 +23,7 @@ from panoptic_ros.networks.base import (
     PredictionOptions,
     SegmentMap,
 )
+from panoptic_ros.networks.fpsnet_heads import PanopticHead, SingleFeatureMap
 from panoptic_ros.networks.retinanet import RetinaNet
 from panoptic_ros.networks.upsampling import Step, resize_nearest, upsampled_argmax
 
@@ -313,54 +314,6 @@ class FPSNet(PanopticNetwork):
         return torch.cat((output.new_full((1,), unlabelled), output))[target.slots]
 
 
-class SingleFeatureMap(nn.Module):
-    """S = S3 + S4 + S5 at 1/8 of the input (section III-B.2).
-
-    An up-sampling step is a 3x3 convolution with ReLU, then bilinear up-sampling by 2: two for
-    P5, one for P4; P3 gets the convolution alone.
-    """
-
-    def __init__(self, in_channels: int, channels: int) -> None:
-        super().__init__()
-        self.p3 = _conv_relu(in_channels, channels)
-        self.p4 = nn.Sequential(_conv_relu(in_channels, channels), _upsample())
-        self.p5 = nn.Sequential(
-            _conv_relu(in_channels, channels),
-            _upsample(),
-            _conv_relu(channels, channels),
-            _upsample(),
-        )
-
-    def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """Return S (B, F_dim, H / 8, W / 8) of the maps P3, P4, P5, ..."""
-        p3, p4, p5 = pyramid[:3]
-        return self.p3(p3) + self.p4(p4) + self.p5(p5)
-
-
-class PanopticHead(nn.Module):
-    """From features and attention masks to a logit per slot and pixel (section III-A.2)."""
-
-    def __init__(
-        self, in_channels: int, channels: int, depth: int, outputs: int, norm_order: str
-    ) -> None:
-        super().__init__()
-        layers = [
-            _panoptic_layer(in_channels if i == 0 else channels, channels, norm_order)
-            for i in range(depth)
-        ]
-        self.layers = nn.Sequential(*layers)
-        self.predictor = nn.Conv2d(channels, outputs, 1)
-
-    def forward(self, features: Tensor, attention: Tensor) -> Tensor:
-        """Return logits (B, N_att + N_stuff + 2, h, w).
-
-        Args:
-            features: (B, F_dim, h, w), the single feature map.
-            attention: (B, N_att, h, w), in the dtype of the features.
-        """
-        return self.predictor(self.layers(torch.cat((attention, features), dim=1)))
-
-
 def match_boxes(boxes: Tensor, true_boxes: Tensor) -> Tensor:
     """Match boxes (N, 4) and true boxes (G, 4): for each box the index of its own, or -1.
 
@@ -372,24 +325,6 @@ def match_boxes(boxes: Tensor, true_boxes: Tensor) -> Tensor:
     best, match = iou.max(dim=1)
     mutual = iou.argmax(dim=0)[match] == torch.arange(len(boxes), device=boxes.device)
     return torch.where(mutual & (best > _MATCH_IOU), match, -1)
-
-
-def _conv_relu(in_channels: int, channels: int) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, channels, 3, padding=1)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    nn.init.zeros_(conv.bias)
-    return nn.Sequential(conv, nn.ReLU(inplace=True))
-
-
-def _upsample() -> nn.Module:
-    return nn.Upsample(scale_factor=2, mode="bilinear")
-
-
-def _panoptic_layer(in_channels: int, channels: int, norm_order: str) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=norm_order == "conv-relu-bn")
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    norm, relu = nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-    return nn.Sequential(conv, *((norm, relu) if norm_order == "conv-bn-relu" else (relu, norm)))
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
