@@ -187,7 +187,7 @@ def _argmax_between_cells(logits: Tensor, step: Step) -> Tensor:
         own_rows, own_columns = rows.at(y), columns.at(x)
         pixels = own_rows.lines[:, None] * step.size[1] + own_columns.lines
         channels = _argmax_within(cells, best, own_rows, own_columns)
-        index.view(-1)[pixels.flatten()] = channels.flatten()
+        index.view(-1).scatter_(0, pixels.flatten(), channels.flatten())
     return index
 
 
