@@ -117,7 +117,7 @@ def write_quantized(
 
 def make_folder(config: ModelConfig) -> None:
     """Make the folder that ``write_quantized`` writes to; raises ModelError when that fails."""
-    folder = _description_file(config, (0, 0)).parent
+    folder = _folder(config) / FOLDER
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
