@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
 import pytest
 
 # All DDS traffic of tests stays on this machine.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+# Tests that import OpenVINO themselves tell its makers nothing, either.
+sys.modules.setdefault("openvino_telemetry", None)
 
 # Compiled engines are shared by the tests of a session, and not with the user's.
 _ENGINES = tempfile.TemporaryDirectory(prefix="panoptic_ros_engines_")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from panoptic_ros.engines.base import EngineError
 from panoptic_ros.engines.onnx_engine import OnnxEngine, Runner
-from panoptic_ros.export.openvino_model import to_openvino
+from panoptic_ros.export.openvino_model import import_openvino, to_openvino
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +33,7 @@ class OpenVinoEngine(OnnxEngine):
         quantized = self.source.quantized
         if quantized is None:
             return super()._compile(batch)
-        import openvino
+        openvino = import_openvino()
 
         core = openvino.Core()
         model = core.read_model(quantized.graph, quantized.weights)
@@ -48,13 +48,13 @@ class OpenVinoEngine(OnnxEngine):
         return _Request(core.compile_model(model, "CPU", self._config()), outputs), outputs
 
     def _build(self, graph: onnx.ModelProto, outputs: dict[str, Tensor]) -> tuple[bytes, _Request]:
-        import openvino
+        openvino = import_openvino()
 
         compiled = openvino.Core().compile_model(to_openvino(graph), "CPU", self._config())
         return compiled.export_model().getvalue(), _Request(compiled, outputs)
 
     def _load(self, data: bytes, outputs: dict[str, Tensor]) -> _Request:
-        import openvino
+        openvino = import_openvino()
 
         return _Request(openvino.Core().import_model(data, "CPU", self._config()), outputs)
 
@@ -79,7 +79,7 @@ class _Request:
         self._outputs = outputs
 
     def __call__(self, batch: Tensor) -> dict[str, Tensor]:
-        import openvino
+        openvino = import_openvino()
 
         raw = {name: torch.empty(like.shape) for name, like in self._outputs.items()}
         self._request.set_input_tensor(openvino.Tensor(batch.numpy(), shared_memory=True))

@@ -121,12 +121,11 @@ def _write_onnx(
 def _write_openvino(
     network: nn.Module, images: Tensor, outputs: dict[str, Tensor], file: Path
 ) -> None:
-    import openvino
-
-    from panoptic_ros.export.openvino_model import to_openvino
+    from panoptic_ros.export.openvino_model import import_openvino, to_openvino
 
     if file.suffix != ".xml":
         raise ValueError(f"output is {file}; OpenVINO's format is a .xml with a .bin beside it")
+    openvino = import_openvino()
     model = to_openvino(to_onnx(network, [images], list(outputs)))
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         openvino.serialize(model, str(Path(folder) / file.name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,18 @@ if TYPE_CHECKING:
     import openvino
 
 
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry, which tells its makers of every import.
+
+    Raises:
+        ImportError: openvino is missing.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # as if it were not installed
+    import openvino
+
+    return openvino
+
+
 def to_openvino(graph: onnx.ModelProto) -> openvino.Model:
     """Convert an ONNX graph.
 
@@ -18,10 +32,9 @@ def to_openvino(graph: onnx.ModelProto) -> openvino.Model:
         ImportError: openvino is missing.
         RuntimeError: OpenVINO cannot convert an operation.
     """
-    import openvino
+    core = import_openvino().Core()
     from openvino.frontend.onnx import ConversionExtension
 
-    core = openvino.Core()
     core.add_extension(ConversionExtension("DeformConv", _convert_deformable_convolution))
     return core.read_model(graph.SerializeToString(), b"")
 

@@ -17,7 +17,7 @@ from panoptic_ros import __version__
 from panoptic_ros.engines.base import EngineError, Source
 from panoptic_ros.engines.int8 import QuantizedNetwork, make_folder, write_quantized
 from panoptic_ros.export.onnx_graph import to_onnx
-from panoptic_ros.export.openvino_model import to_openvino
+from panoptic_ros.export.openvino_model import import_openvino, to_openvino
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import load_model
 from panoptic_ros.networks.folding import fold_batch_norm
@@ -86,8 +86,8 @@ def _quantize(
     source: Source, camera: _CameraImages, prepare: Callable[[np.ndarray], np.ndarray]
 ) -> QuantizedNetwork:
     os.environ.setdefault("NNCF_CI", "1")  # else it reports its use to its makers
+    openvino = import_openvino()
     import nncf
-    import openvino
 
     nncf.set_log_level(logging.WARNING)
     batch = torch.zeros((1, 3, *source.size))

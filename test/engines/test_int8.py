@@ -19,6 +19,7 @@ from panoptic_ros.devices import resolve_precision
 from panoptic_ros.engines import make_engine, resolve_engine
 from panoptic_ros.engines.base import EngineError, Source
 from panoptic_ros.engines.int8 import QuantizedNetwork, read_quantized, write_quantized
+from panoptic_ros.export.openvino_model import import_openvino
 from panoptic_ros.export.quantize import quantize_model
 from panoptic_ros.model_zoo import MODEL_FILE, ModelError, load_config, load_model, save_model
 from panoptic_ros.segmenter import Segmenter
@@ -214,7 +215,7 @@ def test_quantised_outputs_are_near_those_of_forward(quantized, photos):
 
 
 def test_weights_of_convolutions_have_8_bits(quantized):
-    import openvino
+    openvino = import_openvino()
 
     graph = openvino.Core().read_model(quantized / "int8" / "96x128.xml")
     weights = [
