@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from panoptic_ros.benchmark.comparisons import (
     BatchCost,
     InstanceCost,
+    PeerRatio,
     instance_costs,
     peer_ratios,
     relative_costs,
@@ -65,7 +66,9 @@ def plot_report(report: Report, path: Path) -> None:
     curves = [panel for panel in _CURVES if panel.data(report)]
     if not bars and not curves:
         raise ValueError("nothing was measured, so there is nothing to draw")
-    most = max((len(_of_pictures(report)), 3 * len({r.model for r in peer_ratios(report)}), 5))
+    most = max(
+        (len(_of_pictures(report)), 3 * len({(r.model, r.our_size) for r in _of_peers(report)}), 5)
+    )
     heights = [BAR * most + 1.2] if bars else []
     heights += [CURVES * -(-len(curves) // 2) + 0.3] if curves else []
     figure = Figure((WIDTH, sum(heights) + 0.3), layout="constrained")
@@ -78,7 +81,7 @@ def plot_report(report: Report, path: Path) -> None:
     figure.suptitle(machine_line(report.machine).split("\n")[0], fontsize=8, color=GREY)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(temporary, dpi=130)
+    figure.savefig(temporary, dpi=130, bbox_inches="tight")
     temporary.replace(path)
 
 
@@ -124,7 +127,7 @@ def _draw_stages(ax: Axes, report: Report) -> None:
 
 def _draw_peers(ax: Axes, report: Report) -> None:
     """How many times as long the peers take, logarithmic; left of 1 they are faster."""
-    ratios = peer_ratios(report)
+    ratios = _of_peers(report)
     ours = list(dict.fromkeys(_name(r.model, r.our_size, r.engine) for r in ratios))
     peers = list(dict.fromkeys(r.peer for r in ratios))
     height = 0.8 / len(peers)
@@ -236,6 +239,15 @@ def _of_pictures(report: Report) -> list[Measurement]:
     return shown
 
 
+def _of_peers(report: Report) -> list[PeerRatio]:
+    """Return the comparisons with the fastest engine of each model and size."""
+    ratios = peer_ratios(report)
+    fastest: dict[tuple[str, str], PeerRatio] = {}
+    for r in sorted(ratios, key=lambda r: -r.our_seconds):
+        fastest[r.model, r.our_size] = r
+    return [r for r in ratios if r.engine == fastest[r.model, r.our_size].engine]
+
+
 def _sum(measurement: Measurement) -> float:
     return sum(measurement.median(stage) for stage in STAGES)
 
@@ -254,7 +266,7 @@ def _digits(value: float) -> str:
 
 _BARS = (
     _Panel("Where the time goes", _of_pictures, _draw_stages),
-    _Panel("Peers, as their users run them", peer_ratios, _draw_peers),
+    _Panel("Peers, as their users run them", _of_peers, _draw_peers),
 )
 _CURVES = (
     _Panel(
