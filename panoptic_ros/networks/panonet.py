@@ -187,7 +187,8 @@ class PanoNet(PanopticNetwork):
         grid = tuple(-(-side // _STRIDE) for side in size.valid)
         logits = semantic[:, : grid[0], : grid[1]].flatten(1)
         features = embedding[:, : grid[0], : grid[1]].flatten(1)
-        cell_class = channel_argmax(logits).long()
+        best = channel_argmax(semantic)
+        cell_class = best[: grid[0], : grid[1]].flatten().long()
         every_cell = torch.arange(len(cell_class), device=cell_class.device)
         own = every_cell if cell_class.is_cuda else every_cell[cell_class < things]
         groups = cell_class[own].where(cell_class[own] < things, -1)
@@ -199,7 +200,7 @@ class PanoNet(PanopticNetwork):
             self.iterations,
             self.min_cluster_size,
         )
-        pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid))
+        pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid), best=best)
         pixels, cells = pixels_of_other_class(pixel_class, cell_class.view(grid), _STRIDE)
         other_class = pixel_class.view(-1)[pixels].long()
         wanted = None

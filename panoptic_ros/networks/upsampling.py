@@ -121,20 +121,23 @@ class Step(NamedTuple):
         return rows, columns
 
 
-def upsampled_argmax(logits: Tensor, *steps: Step, covered: Tensor | None = None) -> Tensor:
+def upsampled_argmax(
+    logits: Tensor, *steps: Step, covered: Tensor | None = None, best: Tensor | None = None
+) -> Tensor:
     """Argmax over the channels of bilinearly up-sampled logits, in float32.
 
     Args:
         logits: (C, h, w), finite; less than 2**15 channels.
         steps: Interpolations, one after the other.
         covered: bool, of the last size: where channel 0 loses 1.
+        best: What ``channel_argmax`` makes of the logits, if it is known already.
 
     Returns:
         int16, of the last size.
     """
     if logits.is_cuda or len(steps) > 1:
         return _argmax_everywhere(logits, steps, covered)
-    index = _argmax_between_cells(logits, steps[0])
+    index = _argmax_between_cells(logits, steps[0], best)
     if covered is not None and covered.any():
         less = logits.float()
         less = torch.cat((less[:1] - 1, less[1:]))
@@ -162,14 +165,14 @@ def _argmax_everywhere(
     return index
 
 
-def _argmax_between_cells(logits: Tensor, step: Step) -> Tensor:
+def _argmax_between_cells(logits: Tensor, step: Step, best: Tensor | None = None) -> Tensor:
     """Interpolate only between cells that disagree, for CPUs.
 
     What is interpolated lies between the values of the four cells around a pixel. So a channel
     that is the best of all four is the best between them.
     """
     cells = logits.float().contiguous()
-    best = _highest(cells)
+    best = _highest(cells) if best is None else best
     rows, columns = step.intervals(cells.shape[1:])
     corner = np.pad(best.numpy(), 1, mode="edge")
     same = corner[:, 1:] == corner[:, :-1]

@@ -53,6 +53,8 @@ def test_is_the_argmax_of_the_whole(make, channels, scale, size, generator):
     step = Step(scale, size)
     covered = torch.rand(size, generator=generator) > 0.5
     assert torch.equal(upsampled_argmax(logits, step).long(), whole_argmax(logits, step))
+    known = upsampled_argmax(logits, step, best=channel_argmax(logits))
+    assert torch.equal(known.long(), whole_argmax(logits, step))
     result = upsampled_argmax(logits, step, covered=covered).long()
     assert torch.equal(result, whole_argmax(logits, step, covered=covered))
 
