@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import DeformConv2d
 
-from panoptic_ros.benchmark.loading import padded_size
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.fpsnet import FPSNet
@@ -45,7 +44,7 @@ def count(configuration: Path, resolution: tuple[int, int] | None = None) -> Cou
     resolution = resolution or config.input.resolution
     with torch.device("meta"):
         network = config.build().eval()
-        image = torch.empty(1, 3, *padded_size(network, resolution))
+        image = torch.empty(1, 3, *network.padded_size(resolution))
     parameters = sum(p.numel() for p in network.parameters())
     return Counts(resolution, parameters, multiply_adds(network, image))
 

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 
 from panoptic_ros.benchmark.cpu_time import median_cpu_seconds
-from panoptic_ros.benchmark.loading import load_network, network_resolution, padded_size
+from panoptic_ros.benchmark.loading import load_network, network_resolution
 from panoptic_ros.benchmark.targets import PAPERS
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.engines import make_engine
@@ -50,7 +50,7 @@ def measure(name: str, size: tuple[int, int], engines: list[str], repetitions: i
     """Measure one configuration; a line is printed as soon as it is known."""
     config, network, _ = load_network(name)
     network = fold_batch_norm(network.requires_grad_(False))
-    size = padded_size(network, network_resolution(config, size))
+    size = network.padded_size(network_resolution(config, size))
     images = torch.randn(1, 3, *size)
     reference, base = None, 0.0
     for words in engines:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.benchmark.cpu_time import median_cpu_seconds
-from panoptic_ros.benchmark.loading import load_network, network_resolution, padded_size
+from panoptic_ros.benchmark.loading import load_network, network_resolution
 from panoptic_ros.benchmark.planting import plant
 from panoptic_ros.benchmark.scenes import Layout, street_images
 from panoptic_ros.benchmark.targets import PAPERS
@@ -91,7 +91,7 @@ def measure(
     network = fold_batch_norm(network.requires_grad_(False))
     network = network.to(dtype, memory_format=torch.channels_last)
     street = torch.from_numpy(street_images(1, resolution)[0])
-    padded = padded_size(network, valid)
+    padded = network.padded_size(valid)
     images, (size,) = config.input.prepare([street], valid, padded, dtype)
     own = network(images)
     milliseconds = float("nan")

@@ -70,8 +70,7 @@ class Segmenter:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device, engine)
         self.resolution = check_resolution(resolution or config.input.resolution)
-        divisor = network.size_divisor
-        self._padded = tuple(-(-side // divisor) * divisor for side in self.resolution)
+        self._padded = network.padded_size(self.resolution)
         self._categories = {category.id: category for category in config.categories}
         computed_in, quantized = self.precision, None
         if self.precision == "int8":

@@ -62,11 +62,5 @@ def network_resolution(config: ModelConfig, resolution: tuple[int, int]) -> tupl
     return config.input.resolution if config.input.resize == "stretch" else resolution
 
 
-def padded_size(network: PanopticNetwork, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the (height, width) of the network's input for images of a size."""
-    divisor = network.size_divisor
-    return tuple(-(-side // divisor) * divisor for side in size)
-
-
 def _configuration(name: str) -> Path:
     return share_directory() / "config/networks" / f"{name}.yaml"

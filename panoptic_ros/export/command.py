@@ -60,8 +60,7 @@ def export_model(
         raise ValueError(f"batch is {batch}; expected 1 or more")
     config, network = load_model(model)
     size = parse_resolution(resolution) or check_resolution(config.input.resolution)
-    divisor = network.size_divisor
-    padded = tuple(-(-side // divisor) * divisor for side in size)
+    padded = network.padded_size(size)
     dtype = PRECISIONS[precision]
     network = fold_batch_norm(network.requires_grad_(False)).to(dtype)
     outputs = Source(network, torch.device("cpu"), precision, padded).outputs(batch)

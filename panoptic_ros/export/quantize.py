@@ -62,8 +62,7 @@ def quantize_model(
     config, network = load_model(model)
     make_folder(config)
     size = parse_resolution(resolution) or check_resolution(config.input.resolution)
-    divisor = network.size_divisor
-    padded = tuple(-(-side // divisor) * divisor for side in size)
+    padded = network.padded_size(size)
 
     def prepare(image: np.ndarray) -> np.ndarray:
         tensors = [torch.from_numpy(np.array(image))]

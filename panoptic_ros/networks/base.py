@@ -122,6 +122,11 @@ class PanopticNetwork(nn.Module):
         self.register_buffer("thing_ids", torch.tensor(list(thing_ids)).long(), persistent=False)
         self.register_buffer("stuff_ids", torch.tensor(list(stuff_ids)).long(), persistent=False)
 
+    def padded_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """Return the (height, width) of the input for images of a size: the next multiples."""
+        height, width = (-(-side // self.size_divisor) * self.size_divisor for side in size)
+        return height, width
+
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return named dense tensors, each with the batch as its first dimension."""

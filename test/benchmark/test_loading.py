@@ -7,7 +7,6 @@ from panoptic_ros.benchmark.loading import (
     load_description,
     load_network,
     network_resolution,
-    padded_size,
 )
 from panoptic_ros.model_zoo import ModelError
 
@@ -38,4 +37,4 @@ def test_sizes(name, resolution, padded):
     """EPSNet stretches every image to 550x550, and needs no padding."""
     config, network, _ = load_network(name)
     assert network_resolution(config, (500, 1000)) == resolution
-    assert padded_size(network, resolution) == padded
+    assert network.padded_size(resolution) == padded
