@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from panoptic_ros.evaluation.panoptic_quality import PanopticQuality, SegmentTable
 from panoptic_ros.networks.base import FrameSize
 
 from .dense_scenes import THINGS, configuration, make_target
+from .overfitting import learn, panoptic_quality
 
 
 def street(seed, size=(96, 128)):
@@ -38,22 +38,6 @@ def street(seed, size=(96, 128)):
     return image.permute(2, 0, 1), make_target(torch.from_numpy(slots), class_ids)
 
 
-def panoptic_quality(categories, found, targets):
-    quality = PanopticQuality(categories)
-    for segments, target in zip(found, targets, strict=True):
-        shown = segments.slots.unique()
-        shown = shown[shown > 0]
-        tables = [
-            SegmentTable(ids.numpy(), classes.numpy(), np.zeros(len(ids), bool))
-            for ids, classes in (
-                (torch.arange(1, 1 + len(target.class_ids)), target.class_ids),
-                (shown, segments.class_ids[shown - 1]),
-            )
-        ]
-        quality.add(target.slots.numpy(), tables[0], segments.slots.numpy(), tables[1])
-    return quality.result()["All"]["pq"]
-
-
 def test_four_images_are_learnt_by_heart():
     """The small configuration, its losses as they are."""
     torch.manual_seed(0)
@@ -61,14 +45,7 @@ def test_four_images_are_learnt_by_heart():
     network = config.build().train()
     images, targets = zip(*(street(seed) for seed in range(4)), strict=True)
     images = torch.stack(images)
-    steps, rate = 120, 4e-3
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        sum(network.loss(images, targets).values()).backward()
-        optimiser.step()
-        schedule.step()
+    learn(network, images, targets, steps=120, rate=4e-3)
     sizes = [FrameSize((96, 128), (96, 128))] * len(images)
     with torch.inference_mode():
         found = network.eval().predict(network(images), sizes, config.options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,11 +12,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from panoptic_ros.data.categories import parse_categories
-from panoptic_ros.evaluation.panoptic_quality import PanopticQuality, SegmentTable
 from panoptic_ros.networks import build_network
 from panoptic_ros.networks.base import FrameSize, PanopticTarget, PredictionOptions
 from panoptic_ros.networks.fpsnet import FPSNet, match_boxes
 from panoptic_ros.prediction import Category
+
+from .overfitting import learn, panoptic_quality
 
 CONFIGURATIONS = Path(__file__).parents[2] / "config" / "networks"
 SMALL = {
@@ -477,26 +477,6 @@ def random_street(generator):
     return image + 0.1 * torch.randn(image.shape, generator=generator), target
 
 
-def panoptic_quality(network, images, targets):
-    quality = PanopticQuality(
-        [Category(i, str(i), i in THINGS, (0, 0, 0)) for i in THINGS + STUFF]
-    )
-    sizes = [FrameSize((64, 128), (64, 128))] * len(images)
-    with torch.inference_mode():
-        found = network.eval().predict(network(images), sizes, PredictionOptions(0.5))
-    for segments, target in zip(found, targets, strict=True):
-        slots = segments.slots.unique()
-        tables = [
-            SegmentTable(ids.numpy(), classes.numpy(), np.zeros(len(ids), bool))
-            for ids, classes in (
-                (torch.arange(1, 6), target.class_ids),
-                (slots, segments.class_ids[slots - 1]),
-            )
-        ]
-        quality.add(target.slots.numpy(), tables[0], segments.slots.numpy(), tables[1])
-    return quality.result()["All"]["pq"]
-
-
 def test_four_images_are_learnt_by_heart():
     """The letter's training from scratch, its boxes predicted from the first step on.
 
@@ -511,12 +491,9 @@ def test_four_images_are_learnt_by_heart():
     generator = torch.Generator().manual_seed(0)
     streets = [random_street(generator) for _ in range(4)]
     images, targets = torch.stack([s[0] for s in streets]), [s[1] for s in streets]
-    steps, rate = 100, 6e-3
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        sum(network.loss(images, targets).values()).backward()
-        optimizer.step()
-        schedule.step()
-    assert panoptic_quality(network, images, targets) > 0.9
+    learn(network, images, targets, steps=100, rate=6e-3)
+    sizes = [FrameSize((64, 128), (64, 128))] * len(images)
+    with torch.inference_mode():
+        found = network.eval().predict(network(images), sizes, PredictionOptions(0.5))
+    categories = [Category(i, str(i), i in THINGS, (0, 0, 0)) for i in THINGS + STUFF]
+    assert panoptic_quality(categories, found, targets) > 0.9
