@@ -47,9 +47,9 @@ def resolve_precision(precision: str, device: torch.device, engine: str = "auto"
     Raises:
         ValueError: Not auto, fp32, fp16, bf16 or int8; or the engine does not compute in it.
     """
-    if precision not in ("auto", *PRECISIONS, "int8"):
-        expected = ", ".join(["auto", *PRECISIONS, "int8"])
-        raise ValueError(f"precision is {precision!r}; expected {expected}")
+    expected = ("auto", *PRECISIONS, "int8")
+    if precision not in expected:
+        raise ValueError(f"precision is {precision!r}; expected {', '.join(expected)}")
     if precision == "int8":
         if device.type != "cpu" or engine not in ("auto", "openvino"):
             raise ValueError(

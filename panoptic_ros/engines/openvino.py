@@ -33,9 +33,7 @@ class OpenVinoEngine(OnnxEngine):
         quantized = self.source.quantized
         if quantized is None:
             return super()._compile(batch)
-        openvino = import_openvino()
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         model = core.read_model(quantized.graph, quantized.weights)
         outputs = self.source.outputs(batch)
         expected = {name: list(value.shape) for name, value in outputs.items()}
@@ -48,15 +46,13 @@ class OpenVinoEngine(OnnxEngine):
         return _Request(core.compile_model(model, "CPU", self._config()), outputs), outputs
 
     def _build(self, graph: onnx.ModelProto, outputs: dict[str, Tensor]) -> tuple[bytes, _Request]:
-        openvino = import_openvino()
-
-        compiled = openvino.Core().compile_model(to_openvino(graph), "CPU", self._config())
+        core = import_openvino().Core()
+        compiled = core.compile_model(to_openvino(graph), "CPU", self._config())
         return compiled.export_model().getvalue(), _Request(compiled, outputs)
 
     def _load(self, data: bytes, outputs: dict[str, Tensor]) -> _Request:
-        openvino = import_openvino()
-
-        return _Request(openvino.Core().import_model(data, "CPU", self._config()), outputs)
+        core = import_openvino().Core()
+        return _Request(core.import_model(data, "CPU", self._config()), outputs)
 
     def _config(self) -> dict[str, str | int]:
         return {
@@ -76,15 +72,13 @@ class _Request:
 
     def __init__(self, compiled: openvino.CompiledModel, outputs: dict[str, Tensor]) -> None:
         self._request = compiled.create_infer_request()
+        self._tensor = import_openvino().Tensor
         self._outputs = outputs
 
     def __call__(self, batch: Tensor) -> dict[str, Tensor]:
-        openvino = import_openvino()
-
         raw = {name: torch.empty(like.shape) for name, like in self._outputs.items()}
-        self._request.set_input_tensor(openvino.Tensor(batch.numpy(), shared_memory=True))
+        self._request.set_input_tensor(self._tensor(batch.numpy(), shared_memory=True))
         for index, value in enumerate(raw.values()):
-            shared = openvino.Tensor(value.numpy(), shared_memory=True)
-            self._request.set_output_tensor(index, shared)
+            self._request.set_output_tensor(index, self._tensor(value.numpy(), shared_memory=True))
         self._request.infer()
         return raw

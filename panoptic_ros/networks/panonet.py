@@ -188,7 +188,8 @@ class PanoNet(PanopticNetwork):
         logits = semantic[:, : grid[0], : grid[1]].flatten(1)
         features = embedding[:, : grid[0], : grid[1]].flatten(1)
         best = channel_argmax(semantic)
-        cell_class = best[: grid[0], : grid[1]].flatten().long()
+        best_there = best[: grid[0], : grid[1]]
+        cell_class = best_there.flatten().long()
         every_cell = torch.arange(len(cell_class), device=cell_class.device)
         own = every_cell if cell_class.is_cuda else every_cell[cell_class < things]
         groups = cell_class[own].where(cell_class[own] < things, -1)
@@ -201,7 +202,7 @@ class PanoNet(PanopticNetwork):
             self.min_cluster_size,
         )
         pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid), best=best)
-        pixels, cells = pixels_of_other_class(pixel_class, cell_class.view(grid), _STRIDE)
+        pixels, cells = pixels_of_other_class(pixel_class, best_there, _STRIDE)
         other_class = pixel_class.view(-1)[pixels].long()
         wanted = None
         if not cell_class.is_cuda:

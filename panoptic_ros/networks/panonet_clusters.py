@@ -16,7 +16,7 @@ def pixels_of_other_class(
 
     Args:
         pixel_class: int16, (H, W).
-        cell_class: int64, (ceil(H / stride), ceil(W / stride)).
+        cell_class: int16, (ceil(H / stride), ceil(W / stride)).
         stride: Pixels per cell, along rows and columns.
 
     Returns:
@@ -27,9 +27,7 @@ def pixels_of_other_class(
     if pixel_class.is_cuda:
         pixels = torch.arange(pixel_class.numel(), device=pixel_class.device)
     else:
-        differs = pixel_class != enlarge(
-            cell_class.to(pixel_class.dtype), stride, pixel_class.shape
-        )
+        differs = pixel_class != enlarge(cell_class, stride, pixel_class.shape)
         pixels = torch.from_numpy(np.flatnonzero(differs.numpy()))
     row = torch.div(pixels, width, rounding_mode="floor")
     cell_row = torch.div(row, stride, rounding_mode="floor")

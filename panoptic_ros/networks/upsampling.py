@@ -66,7 +66,7 @@ class Intervals(NamedTuple):
     second: Tensor
     lines: Tensor
     weight: Tensor
-    number: np.ndarray
+    number: Tensor
 
     @classmethod
     def of(cls, old: int, scale: float, new: int) -> Intervals:
@@ -79,12 +79,11 @@ class Intervals(NamedTuple):
         lines = torch.minimum(last - number + 1 + step, last).clamp(min=0)
         index = torch.arange(old + 1)
         neighbours = (index - 1).clamp(min=0), index.clamp(max=old - 1)
-        return cls(*neighbours, lines, (position - before)[lines], number.numpy())
+        return cls(*neighbours, lines, (position - before)[lines], number)
 
     def at(self, index: Tensor) -> Intervals:
         """Return some of the intervals, in the order of ``index``: int64, (B,)."""
-        first, second, lines, weight = (part.index_select(-1, index) for part in self[:4])
-        return Intervals(first, second, lines, weight, self.number[index.numpy()])
+        return Intervals(*(part.index_select(-1, index) for part in self))
 
 
 class Step(NamedTuple):
@@ -177,16 +176,17 @@ def _argmax_between_cells(logits: Tensor, step: Step, best: Tensor | None = None
     corner = np.pad(best.numpy(), 1, mode="edge")
     same = corner[:, 1:] == corner[:, :-1]
     agree = same[1:] & same[:-1] & (corner[1:, :-1] == corner[:-1, :-1])
-    unsure = ~agree & (rows.number > 0)[:, None] & (columns.number > 0)
+    down, across = rows.number.numpy(), columns.number.numpy()
+    unsure = ~agree & (down > 0)[:, None] & (across > 0)
     if 2 * np.count_nonzero(unsure) > unsure.size:
         return _argmax_everywhere(logits, [step])
-    upper_left = np.repeat(corner[:-1, :-1], columns.number, axis=1)
-    index = torch.from_numpy(np.repeat(upper_left, rows.number, axis=0))
+    upper_left = np.repeat(corner[:-1, :-1], across, axis=1)
+    index = torch.from_numpy(np.repeat(upper_left, down, axis=0))
     if not unsure.any():
         return index
-    down, across = (torch.from_numpy(places) for places in np.nonzero(unsure))
+    places = (torch.from_numpy(axis) for axis in np.nonzero(unsure))
     length = max(1, _ELEMENTS_CPU // (4 * len(cells)))
-    for y, x in zip(down.split(length), across.split(length), strict=True):
+    for y, x in zip(*(axis.split(length) for axis in places), strict=True):
         own_rows, own_columns = rows.at(y), columns.at(x)
         pixels = own_rows.lines[:, None] * step.size[1] + own_columns.lines
         channels = _argmax_within(cells, best, own_rows, own_columns)
