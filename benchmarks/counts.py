@@ -19,7 +19,7 @@ from torchvision.ops import DeformConv2d
 
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks.base import PanopticNetwork
-from panoptic_ros.networks.fpsnet import FPSNet
+from panoptic_ros.networks.fpsnet.network import FPSNet
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "config/networks"
 

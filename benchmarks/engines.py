@@ -23,7 +23,7 @@ from panoptic_ros.engines import make_engine
 from panoptic_ros.engines.base import Engine, EngineError, Source
 from panoptic_ros.input_format import parse_resolution
 from panoptic_ros.networks.base import PanopticNetwork
-from panoptic_ros.networks.folding import fold_batch_norm
+from panoptic_ros.networks.layers.folding import fold_batch_norm
 
 ENGINES = (
     "eager:fp32,openvino:fp32,onnxruntime:fp32,eager:bf16,openvino:bf16,"

@@ -27,8 +27,9 @@ from panoptic_ros.benchmark.table import MEGABYTE
 from panoptic_ros.benchmark.targets import PAPERS
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.model_zoo import ModelConfig
-from panoptic_ros.networks.base import FrameSize, PanopticNetwork, PredictionOptions, SegmentMap
-from panoptic_ros.networks.segments import encode_segments
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.ops.segments import encode_segments
+from panoptic_ros.truth import FrameSize, PredictionOptions, SegmentMap
 
 NAMES = (*PAPERS, "dense_detection_coco", "panoptic_fcn_cityscapes_star", "panoptic_fcn_coco")
 OUTPUT = (1024, 2048)

@@ -28,9 +28,10 @@ from panoptic_ros.data.synthetic import SyntheticStreets
 from panoptic_ros.evaluation.evaluate import dataset_truth, evaluate, format_table
 from panoptic_ros.model_zoo import ModelConfig, load_config
 from panoptic_ros.networks import NETWORKS
-from panoptic_ros.networks.base import PanopticNetwork, PanopticTarget
-from panoptic_ros.networks.upsampling import Step, upsampled_argmax
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.ops.upsampling import Step, upsampled_argmax
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.truth import PanopticTarget
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "config/networks"
 IMAGES, SEED = 4, 2

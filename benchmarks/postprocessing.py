@@ -27,9 +27,10 @@ from panoptic_ros.benchmark.scenes import Layout, street_images
 from panoptic_ros.benchmark.targets import PAPERS
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.input_format import parse_resolution
-from panoptic_ros.networks.base import FrameSize, PanopticNetwork, PredictionOptions
-from panoptic_ros.networks.folding import fold_batch_norm
-from panoptic_ros.networks.segments import encode_segments
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.networks.layers.folding import fold_batch_norm
+from panoptic_ros.ops.segments import encode_segments
+from panoptic_ros.truth import FrameSize, PredictionOptions
 
 INSTANCES = (0, 20, 200)
 COLUMNS = ("configuration", "scene", "found", "forward (ms)", "predict", "encode", "ratio")

@@ -20,8 +20,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from panoptic_ros.environment import large_image_environment, profile_variable
-from panoptic_ros.resources import share_directory
+from panoptic_ros.system import large_image_environment, profile_variable, share_directory
 
 CONFIG = share_directory() / "config"
 SWITCH = ["true", "false"]

@@ -62,8 +62,8 @@ def segment(
     topic: Annotated[str, typer.Option(help="Image topic of a bag; the first if not given.")] = "",
 ) -> None:
     """Segment files: label images, overlays, segments and COCO panoptic predictions."""
-    from panoptic_ros.memory import keep_freed_memory
-    from panoptic_ros.segment_files import segment_files
+    from panoptic_ros.files.segment_files import segment_files
+    from panoptic_ros.system import keep_freed_memory
 
     keep_freed_memory()
     failed = segment_files(
@@ -131,7 +131,7 @@ def evaluate(
 ) -> None:
     """Panoptic quality and mIoU of a model, or of predictions already written."""
     from panoptic_ros.evaluation.command import run_evaluation
-    from panoptic_ros.memory import keep_freed_memory
+    from panoptic_ros.system import keep_freed_memory
 
     keep_freed_memory()
     run_evaluation(
@@ -245,7 +245,7 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
 ) -> None:
     """Write a model's network for other inference engines."""
-    from panoptic_ros.export.command import export_model
+    from panoptic_ros.engines.export import export_model
 
     typer.echo(f"wrote {export_model(model, format, output, resolution, batch, precision)}")
 
@@ -260,7 +260,7 @@ def quantize(
     resolution: Resolution = "",
 ) -> None:
     """Write a model's network in int8 into its folder, for --precision int8 on CPUs."""
-    from panoptic_ros.export.quantize import quantize_model
+    from panoptic_ros.engines.quantize import quantize_model
 
     typer.echo(f"wrote {quantize_model(model, images, number, resolution)}")
 

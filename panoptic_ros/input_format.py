@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from panoptic_ros.networks.base import FrameSize
+from panoptic_ros.truth import FrameSize
 
 CHANNEL_ORDERS = ("rgb", "bgr")
 RESIZE_MODES = ("letterbox", "stretch")

@@ -14,9 +14,9 @@ import yaml
 from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.networks import build_network
-from panoptic_ros.networks.base import PredictionOptions
 from panoptic_ros.prediction import Category, check_categories
-from panoptic_ros.resources import share_directory
+from panoptic_ros.system import share_directory
+from panoptic_ros.truth import PredictionOptions
 
 if TYPE_CHECKING:
     from panoptic_ros.networks.base import PanopticNetwork

@@ -24,10 +24,11 @@ from panoptic_ros.engines.base import Source
 from panoptic_ros.engines.int8 import read_quantized
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
-from panoptic_ros.networks.base import FrameSize, PanopticNetwork, PredictionOptions
-from panoptic_ros.networks.folding import fold_batch_norm
-from panoptic_ros.networks.segments import EncodedSegments, encode_segments
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.networks.layers.folding import fold_batch_norm
+from panoptic_ros.ops.segments import EncodedSegments, encode_segments
 from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
+from panoptic_ros.truth import FrameSize, PredictionOptions
 
 
 class Segmenter:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from panoptic_ros import environment
-from panoptic_ros.environment import large_image_environment
+from panoptic_ros import system
+from panoptic_ros.system import large_image_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH = ROOT / "launch"
@@ -101,7 +101,7 @@ def test_profile_variable_fits_the_distribution(monkeypatch):
         ("", "FASTDDS_DEFAULT_PROFILES_FILE"),
     ):
         monkeypatch.setenv("ROS_DISTRO", distribution)
-        assert environment.profile_variable() == variable
+        assert system.profile_variable() == variable
         assert Path(large_image_environment()[variable]).is_file()
 
 

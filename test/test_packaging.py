@@ -27,7 +27,7 @@ LIMIT = 280  # seconds for one command on a busy machine
 PROBE = """
 import json, re
 import panoptic_ros.msg, panoptic_ros.networks, panoptic_ros.segmenter
-from panoptic_ros.resources import share_directory
+from panoptic_ros.system import share_directory
 from rclpy.serialization import deserialize_message, serialize_message
 message = panoptic_ros.msg.PanopticInstanceArray(
     model="tiny", instances=[panoptic_ros.msg.PanopticInstance(id=257)])
@@ -273,7 +273,7 @@ def test_pip_without_ros(sources, tmp_path):
     package = site_packages(prefix) / "panoptic_ros"
     assert not list(package.rglob("*.so"))
     code = (
-        "import panoptic_ros.segmenter, panoptic_ros.model_zoo, panoptic_ros.resources as r; "
+        "import panoptic_ros.segmenter, panoptic_ros.model_zoo, panoptic_ros.system as r; "
         "print(panoptic_ros.segmenter.__file__, r.share_directory())"
     )
     environment = prepended(os.environ, PYTHONPATH=str(site_packages(prefix)))

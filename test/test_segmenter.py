@@ -11,8 +11,9 @@ import torch
 
 from panoptic_ros.devices import DeviceError, resolve_device, resolve_precision
 from panoptic_ros.model_zoo import load_model
-from panoptic_ros.networks.base import PanopticNetwork, SegmentMap
+from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.truth import SegmentMap
 
 
 @pytest.fixture(scope="module")

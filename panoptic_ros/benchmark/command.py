@@ -13,8 +13,8 @@ from panoptic_ros.benchmark.peers import PEERS
 from panoptic_ros.benchmark.results import Report, Variant, write_json
 from panoptic_ros.benchmark.table import format_report
 from panoptic_ros.input_format import parse_resolution
-from panoptic_ros.memory import keep_freed_memory
 from panoptic_ros.model_zoo import ModelError
+from panoptic_ros.system import keep_freed_memory
 
 KEPT, NOT_KEPT = "keeps freed memory, for all alike", "as the environment says"
 

@@ -15,7 +15,7 @@ from panoptic_ros.model_zoo import (
     load_model,
 )
 from panoptic_ros.networks.base import PanopticNetwork
-from panoptic_ros.resources import share_directory
+from panoptic_ros.system import share_directory
 
 SEED = 0  # of fresh weights
 

@@ -18,15 +18,15 @@ from torchvision.ops import box_iou
 
 from panoptic_ros.benchmark.scenes import Layout
 from panoptic_ros.networks.base import PanopticNetwork
-from panoptic_ros.networks.dense_detection import DenseDetection
-from panoptic_ros.networks.dense_detection_boxes import LEVELS as DENSE_LEVELS
-from panoptic_ros.networks.dense_detection_boxes import grid_locations
-from panoptic_ros.networks.epsnet import EPSNet
-from panoptic_ros.networks.epsnet_boxes import encode_boxes
-from panoptic_ros.networks.fpsnet import FPSNet
-from panoptic_ros.networks.panonet import PanoNet
-from panoptic_ros.networks.panoptic_fcn import LEVELS as FCN_LEVELS
-from panoptic_ros.networks.panoptic_fcn import PanopticFCN
+from panoptic_ros.networks.dense_detection.boxes import LEVELS as DENSE_LEVELS
+from panoptic_ros.networks.dense_detection.boxes import grid_locations
+from panoptic_ros.networks.dense_detection.network import DenseDetection
+from panoptic_ros.networks.epsnet.boxes import encode_boxes
+from panoptic_ros.networks.epsnet.network import EPSNet
+from panoptic_ros.networks.fpsnet.network import FPSNet
+from panoptic_ros.networks.panonet.network import PanoNet
+from panoptic_ros.networks.panoptic_fcn.network import LEVELS as FCN_LEVELS
+from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
 
 SURE = 10.0  # a logit: its sigmoid is 1 within 5e-5
 CLEAR = 4.0  # a prototype's logit inside a mask

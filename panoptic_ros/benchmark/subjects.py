@@ -26,9 +26,9 @@ from panoptic_ros.benchmark.results import (
 from panoptic_ros.benchmark.scenes import Layout, street_images
 from panoptic_ros.devices import resolve_device
 from panoptic_ros.engines.base import Engine
-from panoptic_ros.networks.base import FrameSize
-from panoptic_ros.networks.fpsnet import FPSNet
+from panoptic_ros.networks.fpsnet.network import FPSNet
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.truth import FrameSize
 
 
 def warm_engine(variant: Variant) -> None:

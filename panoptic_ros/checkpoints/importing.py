@@ -1,6 +1,6 @@
 """From a checkpoint of somebody else's code to a model folder.
 
-A format is a module of this package. It has ``CONFIGURATIONS``, the names of the files in
+A format is a module beside its network. It has ``CONFIGURATIONS``, the names of the files in
 config/networks that its checkpoints may belong to, and ``convert``, which turns the names of
 their tensors into ours. A format may also have ``part``, which returns the part of a network that
 its checkpoints hold, and ``adapt``, which changes the configuration to what they expect.
@@ -19,9 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from panoptic_ros.model_zoo import ModelConfig, load_config, save_model
-from panoptic_ros.resources import share_directory
+from panoptic_ros.system import share_directory
 
-FORMATS = ("realtime_panoptic", "epsnet", "panoptic_fcn", "torchvision")
+FORMATS = {
+    "realtime_panoptic": "panoptic_ros.networks.dense_detection.checkpoint",
+    "epsnet": "panoptic_ros.networks.epsnet.checkpoint",
+    "panoptic_fcn": "panoptic_ros.networks.panoptic_fcn.checkpoint",
+    "torchvision": "panoptic_ros.checkpoints.backbones",
+}
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 NAMED_IN_ERRORS = 5
 
@@ -52,7 +57,7 @@ def import_checkpoint(
     """
     if format not in FORMATS:
         raise CheckpointError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
-    module = import_module(f"panoptic_ros.checkpoints.{format}")
+    module = import_module(FORMATS[format])
     names = (configuration,) if configuration else module.CONFIGURATIONS
     state = module.convert(read_state_dict(checkpoint))
     config = _fitting_config(module, names, state, checkpoint)

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Image, Mask
 
 from panoptic_ros.data.targets import compact_target
-from panoptic_ros.networks.base import PanopticTarget
+from panoptic_ros.truth import PanopticTarget
 
 Sample = tuple[Tensor, PanopticTarget]  # uint8, (3, H, W), and its truth
 CROP_ATTEMPTS = 50  # of crops that would keep nothing, as in SSD

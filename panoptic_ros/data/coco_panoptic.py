@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.data.targets import measure_segments, target_from_ids
-from panoptic_ros.networks.base import PanopticTarget
 from panoptic_ros.prediction import Category
+from panoptic_ros.truth import PanopticTarget
 
 
 def rgb_to_ids(rgb: np.ndarray) -> np.ndarray:

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from panoptic_ros.data.categories import load_categories
-from panoptic_ros.data.streets.camera import Camera
-from panoptic_ros.data.streets.canvas import Canvas
-from panoptic_ros.data.streets.ground import draw_ground
-from panoptic_ros.data.streets.layout import BLOCK, Block, Plan, build_block
-from panoptic_ros.data.streets.scenery import Lens, Weather, draw_distance, draw_sky
-from panoptic_ros.data.streets.traffic import Traffic
 from panoptic_ros.data.targets import compact_target, measure_segments
-from panoptic_ros.networks.base import PanopticTarget
+from panoptic_ros.streets.camera import Camera
+from panoptic_ros.streets.canvas import Canvas
+from panoptic_ros.streets.ground import draw_ground
+from panoptic_ros.streets.layout import BLOCK, Block, Plan, build_block
+from panoptic_ros.streets.scenery import Lens, Weather, draw_distance, draw_sky
+from panoptic_ros.streets.traffic import Traffic
+from panoptic_ros.truth import PanopticTarget
 
 VIEW_DISTANCE = 120.0  # metres
 FRAME_RATE = 12.5  # frames per second of a drive

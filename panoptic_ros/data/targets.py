@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_ros.networks.base import PanopticTarget
 from panoptic_ros.prediction import Category
+from panoptic_ros.truth import PanopticTarget
 
 
 def target_from_ids(

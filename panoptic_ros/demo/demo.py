@@ -11,12 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from panoptic_ros.demo import report as reporting
-from panoptic_ros.demo.bag import ImageBag, write_image_bag
 from panoptic_ros.demo.pictures import DrivePictures
 from panoptic_ros.demo.processes import DemoError, Processes
 from panoptic_ros.demo.report import StampCheck
 from panoptic_ros.demo.results import RecordedResults, match_results
 from panoptic_ros.demo.session import Log, Session
+from panoptic_ros.files.bag import ImageBag, write_image_bag
 from panoptic_ros.ros.conversions import ImageError, image_from_message
 
 DRIVE_FRAMES = 75

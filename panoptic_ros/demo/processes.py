@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from panoptic_ros.environment import large_image_environment
+from panoptic_ros.system import large_image_environment
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 10.0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rosbags.highlevel import AnyReader
 
-from panoptic_ros.demo.bag import BagError, BagFrame, stamp_of
+from panoptic_ros.files.bag import BagError, BagFrame, stamp_of
 from panoptic_ros.prediction import Category, PanopticPrediction, Segment
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from panoptic_ros.demo.bag import COMPRESSED_IMAGE, ImageTopic
 from panoptic_ros.demo.processes import DemoError, Event, Processes
 from panoptic_ros.demo.report import FATES
+from panoptic_ros.files.bag import COMPRESSED_IMAGE, ImageTopic
 
 NODE_NAME = "/panoptic"
 READY_SECONDS = 300.0  # a large model on a small CPU takes its time to load
@@ -74,7 +74,7 @@ class Session:
             self.published_topic = topic.name.removesuffix("/compressed") + "/compressed"
         # The player comes first: the node asks for the reliability of the publishers it finds.
         self._player = processes.start(
-            "player", "panoptic_ros.ros.play_bag", str(bag), topic.name, self.published_topic
+            "player", "panoptic_ros.demo.player", str(bag), topic.name, self.published_topic
         )
 
     def start_node(self, parameters: dict[str, str]) -> None:
@@ -89,7 +89,7 @@ class Session:
     def start_recorder(self, recording: Path) -> None:
         """Start recording into the bag folder ``recording``."""
         self._recorder = self._processes.start(
-            "recorder", "panoptic_ros.ros.record_outputs", str(recording), "--node", NODE_NAME
+            "recorder", "panoptic_ros.demo.recorder", str(recording), "--node", NODE_NAME
         )
 
     def wait_until_ready(self) -> None:

@@ -94,8 +94,8 @@ def _code_sha256() -> str:
     """Return the hash of the code that makes graphs, for those who change it."""
     digest = hashlib.sha256()
     package = Path(__file__).resolve().parents[1]
-    for folder in ("networks", "export", "engines"):
-        for file in sorted((package / folder).glob("*.py")):
+    for folder in ("networks", "ops", "engines"):
+        for file in sorted((package / folder).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from panoptic_ros.engines.base import Engine
 from panoptic_ros.engines.cache import cached, engine_key
-from panoptic_ros.export.onnx_graph import to_onnx
+from panoptic_ros.engines.onnx_graph import to_onnx
 
 if TYPE_CHECKING:
     import onnx

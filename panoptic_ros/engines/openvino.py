@@ -9,7 +9,7 @@ from torch import Tensor
 
 from panoptic_ros.engines.base import EngineError
 from panoptic_ros.engines.onnx_engine import OnnxEngine, Runner
-from panoptic_ros.export.openvino_model import import_openvino, to_openvino
+from panoptic_ros.engines.openvino_model import import_openvino, to_openvino
 
 if TYPE_CHECKING:
     import onnx

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.engines.onnx_engine import OnnxEngine, Runner
-from panoptic_ros.export.onnx_graph import INPUT_NAME
-from panoptic_ros.export.tensorrt_plan import to_tensorrt
+from panoptic_ros.engines.onnx_graph import INPUT_NAME
+from panoptic_ros.engines.tensorrt_plan import to_tensorrt
 
 if TYPE_CHECKING:
     import onnx

@@ -22,10 +22,10 @@ from panoptic_ros.evaluation.evaluate import (
     evaluate_predictions,
     format_table,
 )
-from panoptic_ros.networks.base import SegmentMap
-from panoptic_ros.networks.segments import encode_segments
+from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.truth import SegmentMap
 
 SYNTHETIC_SEED = 2020  # of the fixed set; training draws from other seeds
 SYNTHETIC_SIZE = (360, 480)

@@ -1,7 +1,6 @@
 """The five networks and the parts that two or more of them share.
 
-The file with a network's name tells its paper in order; what stands for itself, such as heads,
-boxes or losses, is beside it in files that begin with that name.
+A folder a paper: network.py tells it in order; heads, boxes and losses stand beside it.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
-from panoptic_ros.environment import large_image_environment, profile_variable
 from panoptic_ros.ros.frame_statistics import CameraStatistics
 from panoptic_ros.ros.parameters import Parameters
 from panoptic_ros.ros.worker import Frame, RateLimit
+from panoptic_ros.system import large_image_environment, profile_variable
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

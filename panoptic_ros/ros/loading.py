@@ -18,7 +18,7 @@ from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.ros.parameters import Parameters
 
 if TYPE_CHECKING:
-    from panoptic_ros.networks.base import PredictionOptions
+    from panoptic_ros.truth import PredictionOptions
 
 
 class SegmenterLike(Protocol):

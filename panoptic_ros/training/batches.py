@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from panoptic_ros.data.augmentation import Augmentation
 from panoptic_ros.input_format import InputFormat
-from panoptic_ros.networks.base import PanopticTarget
 from panoptic_ros.prediction import Category
 from panoptic_ros.training.fields import RecipeError, parse
 from panoptic_ros.training.recipe import DataSource, Stage
+from panoptic_ros.truth import PanopticTarget
 
 DATA_SETS = {
     "coco_panoptic": ("panoptic_ros.data.coco_panoptic", "CocoPanoptic"),

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from panoptic_ros.devices import PRECISIONS, resolve_precision
 from panoptic_ros.input_format import InputFormat
-from panoptic_ros.networks.base import PanopticNetwork, PanopticTarget
+from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.training.batches import Batch, seed_all
 from panoptic_ros.training.distributed import Processes
 from panoptic_ros.training.optimisers import (
@@ -25,6 +25,7 @@ from panoptic_ros.training.optimisers import (
 )
 from panoptic_ros.training.recipe import Stage
 from panoptic_ros.training.start import check_prefixes, has_prefix
+from panoptic_ros.truth import PanopticTarget
 
 
 class TrainingError(RuntimeError):

@@ -17,8 +17,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from panoptic_ros.memory import keep_freed_memory
 from panoptic_ros.model_zoo import ModelConfig, save_model
+from panoptic_ros.system import keep_freed_memory
 from panoptic_ros.training.batches import (
     Batch,
     PartSampler,

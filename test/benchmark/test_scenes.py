@@ -7,8 +7,8 @@ import torch
 from panoptic_ros.benchmark.planting import plant
 from panoptic_ros.benchmark.scenes import Layout, street_images
 from panoptic_ros.model_zoo import load_config
-from panoptic_ros.networks.base import FrameSize
-from panoptic_ros.resources import share_directory
+from panoptic_ros.system import share_directory
+from panoptic_ros.truth import FrameSize
 
 SIZES = {
     "fpsnet": (128, 256),

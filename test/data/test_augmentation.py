@@ -9,7 +9,7 @@ from torchvision.ops import masks_to_boxes
 from panoptic_ros.data.augmentation import Augmentation, centered, crop, flip, resize
 from panoptic_ros.data.synthetic import SyntheticStreets
 from panoptic_ros.data.targets import compact_target
-from panoptic_ros.networks.base import PanopticTarget
+from panoptic_ros.truth import PanopticTarget
 
 LAST = 5
 

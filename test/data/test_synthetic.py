@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from panoptic_ros.data.categories import load_categories
-from panoptic_ros.data.streets.scenery import Lens
 from panoptic_ros.data.synthetic import StreetScene, SyntheticStreets, drive
+from panoptic_ros.streets.scenery import Lens
 
 SIZE = (96, 160)
 

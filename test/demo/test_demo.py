@@ -13,10 +13,10 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from panoptic_ros.demo.bag import BagError
 from panoptic_ros.demo.demo import run_demo
 from panoptic_ros.demo.processes import DemoError
 from panoptic_ros.demo.results import RecordedResults
+from panoptic_ros.files.bag import BagError
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("panoptic_ros.msg", reason="the messages are not built")

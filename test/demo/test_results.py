@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from panoptic_ros.demo.bag import BagError, BagFrame, message_types
 from panoptic_ros.demo.results import RecordedResults, Result, match_results
+from panoptic_ros.files.bag import BagError, BagFrame, message_types
 from panoptic_ros.prediction import Category, PanopticPrediction
 
 TYPES = message_types()

@@ -19,8 +19,8 @@ from panoptic_ros.devices import resolve_precision
 from panoptic_ros.engines import make_engine, resolve_engine
 from panoptic_ros.engines.base import EngineError, Source
 from panoptic_ros.engines.int8 import QuantizedNetwork, read_quantized, write_quantized
-from panoptic_ros.export.openvino_model import import_openvino
-from panoptic_ros.export.quantize import quantize_model
+from panoptic_ros.engines.openvino_model import import_openvino
+from panoptic_ros.engines.quantize import quantize_model
 from panoptic_ros.model_zoo import MODEL_FILE, ModelError, load_config, load_model, save_model
 from panoptic_ros.segmenter import Segmenter
 
@@ -149,7 +149,7 @@ def exported(tiny_model, tmp_path_factory):
     """The network, not quantised, in the form in which int8 networks are read."""
     pytest.importorskip("openvino")
     pytest.importorskip("onnxscript")
-    from panoptic_ros.export.command import export_model
+    from panoptic_ros.engines.export import export_model
 
     file = tmp_path_factory.mktemp("exported") / "network.xml"
     export_model(tiny_model, "openvino", file, "96x128")

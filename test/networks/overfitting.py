@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.evaluation.panoptic_quality import PanopticQuality, SegmentTable
-from panoptic_ros.networks.base import PanopticNetwork, PanopticTarget, SegmentMap
+from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.prediction import Category
+from panoptic_ros.truth import PanopticTarget, SegmentMap
 
 
 def learn(

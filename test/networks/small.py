@@ -10,7 +10,8 @@ from torch import nn
 
 from panoptic_ros.model_zoo import ModelConfig, load_config
 from panoptic_ros.networks import NETWORKS
-from panoptic_ros.networks.base import PanopticNetwork, PredictionOptions
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.truth import PredictionOptions
 
 from ..shared_data import REPOSITORY
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from panoptic_ros.networks import NETWORKS
-from panoptic_ros.networks.base import FrameSize, PanopticNetwork, SegmentMap
-from panoptic_ros.networks.segments import encode_segments
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.truth import FrameSize, SegmentMap
 
 from .small import OPTIONS, build
 

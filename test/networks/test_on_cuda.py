@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from panoptic_ros.model_zoo import load_config
-from panoptic_ros.networks.base import FrameSize, PredictionOptions
-from panoptic_ros.networks.segments import encode_segments
+from panoptic_ros.ops.segments import encode_segments
+from panoptic_ros.truth import FrameSize, PredictionOptions
 
 from ..shared_data import REPOSITORY
 

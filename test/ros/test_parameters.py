@@ -9,8 +9,8 @@ import yaml
 from rcl_interfaces.msg import ParameterType
 from rclpy.parameter import Parameter
 
-from panoptic_ros.resources import share_directory
 from panoptic_ros.ros.parameters import Applies, Parameters, as_yaml, describe
+from panoptic_ros.system import share_directory
 
 FIELDS = {entry.name: entry for entry in fields(Parameters)}
 

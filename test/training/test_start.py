@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from panoptic_ros.networks.backbones import ResNet
+from panoptic_ros.networks.layers.resnet import ResNet
 from panoptic_ros.training.start import load_backbone, start_from
 
 

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from panoptic_ros.model_zoo import load_model
-from panoptic_ros.networks.fpsnet import FPSNet
+from panoptic_ros.networks.fpsnet.network import FPSNet
 from panoptic_ros.training.checkpoint import load_checkpoint
 from panoptic_ros.training.fields import RecipeError
 from panoptic_ros.training.stage_trainer import TrainingError

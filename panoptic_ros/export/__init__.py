@@ -1,1 +1,0 @@
-"""Networks in the formats of other inference engines. The engines here build on them, too."""

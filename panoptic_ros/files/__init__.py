@@ -1,0 +1,1 @@
+"""Images, videos and bags, in and out; no ROS."""

@@ -1,0 +1,130 @@
+"""The losses of dense detection (Hou, Li et al., CVPR 2020, section 4.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from panoptic_ros.networks.dense_detection.boxes import (
+    boxes_from_offsets,
+    flatten_levels,
+    overlaps,
+)
+from panoptic_ros.networks.dense_detection.targets import LocationTargets, centerness_target
+from panoptic_ros.ops.suppression import Detections
+from panoptic_ros.prediction import MAX_CLASS_ID
+from panoptic_ros.truth import PanopticTarget
+
+BOOTSTRAP_FRACTION = 0.3
+
+
+def box_losses(
+    raw: Mapping[str, Tensor], truth: LocationTargets, thing_ids: Tensor
+) -> dict[str, Tensor]:
+    """Return regression (eq. 11), centerness (eq. 12) and focal classification, by name.
+
+    The first two are averaged over the foreground locations, the third over all (section 4.2).
+
+    Args:
+        raw: What ``DenseDetection.forward`` returned, in float32.
+        truth: Of every image, (B, A, ...).
+        thing_ids: Category ids of the box classes, (N_things,).
+    """
+    foreground = truth.segments >= 0
+    number = foreground.sum().clamp(min=1)
+    true_offsets = truth.offsets[foreground]
+    regression = offset_iou_loss(flatten_levels(raw, "offsets")[foreground], true_offsets)
+    centerness = F.binary_cross_entropy_with_logits(
+        flatten_levels(raw, "centerness")[..., 0][foreground],
+        centerness_target(true_offsets),
+        reduction="sum",
+    )
+    is_class = truth.class_ids[..., None] == thing_ids
+    focal = sigmoid_focal_loss(
+        flatten_levels(raw, "box_class"), is_class.float(), alpha=0.25, gamma=2
+    )
+    return {
+        "box_reg": regression.sum() / number,
+        "center": centerness / number,
+        "box_cls": (focal * ~truth.ignored[..., None]).sum() / truth.ignored.numel(),
+    }
+
+
+def offset_iou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Return -log IoU (UnitBox) of boxes around the same location: (N,) from offsets (N, 4).
+
+    Intersection and union are smoothed by 1 square pixel, as in FCOS.
+    """
+    origin = truth.new_zeros(2)
+    boxes = [boxes_from_offsets(origin, offsets) for offsets in (predicted, truth)]
+    intersection, union = overlaps(*boxes)
+    return -torch.log((intersection + 1) / (union + 1))
+
+
+def semantic_loss(
+    logits: Tensor, targets: Sequence[PanopticTarget], semantic_ids: Tensor
+) -> Tensor:
+    """Return the bootstrapped cross-entropy (eq. 15): the mean over the worst 30 % of the pixels.
+
+    Args:
+        logits: float32, (B, N, h, w); resized to the targets.
+        targets: The truth of each image.
+        semantic_ids: Category ids of the channels, (N,).
+    """
+    ids = torch.stack([target.semantic() for target in targets])
+    channel_of = ids.new_full((MAX_CLASS_ID + 1,), -1)
+    channel_of[semantic_ids] = torch.arange(len(semantic_ids), device=ids.device)
+    truth = channel_of[ids]
+    logits = F.interpolate(logits, size=ids.shape[-2:], mode="bilinear")
+    pixels = F.cross_entropy(logits, truth, ignore_index=-1, reduction="none")[truth >= 0]
+    worst = math.ceil(BOOTSTRAP_FRACTION * pixels.numel())
+    return pixels.topk(worst).values.sum() / max(worst, 1)
+
+
+def mask_loss(
+    dense: Tensor, found: Detections, truth: LocationTargets, targets: Sequence[PanopticTarget]
+) -> Tensor:
+    """Return the explicit mask loss (eq. 16 to 18) at H/4, averaged over the images.
+
+    The query boxes are constants: it is the dense boxes that learn to agree with the query
+    inside its mask and to disagree elsewhere. Queries from background locations count as 0.
+
+    Args:
+        dense: (B, D, H/4, W/4, 4), of ``dense_boxes``.
+        found: The query boxes of every image, without a gradient.
+        truth: Of every image, (B, A, ...).
+        targets: The truth of each image.
+    """
+    terms = []
+    for i, target in enumerate(targets):
+        segments = truth.segments[i][found.locations[i]]
+        matched = found.valid[i] & (segments >= 0)
+        errors = mask_errors(found.boxes[i][matched], dense[i], target, segments[matched])
+        terms.append(errors.sum() / found.valid[i].sum().clamp(min=1))
+    return torch.stack(terms).mean()
+
+
+def mask_errors(
+    queries: Tensor, dense: Tensor, target: PanopticTarget, segments: Tensor
+) -> Tensor:
+    """Return beta / N * (E_FP + E_FN) of each query box (eq. 16 to 18): (K,).
+
+    Args:
+        queries: (K, 4), boxes without a gradient.
+        dense: (D, H/4, W/4, 4), of ``dense_boxes``.
+        target: Truth of the image.
+        segments: int64, (K,), the segment that each query is to find.
+    """
+    mask = target.slots[2::4, 2::4] == (segments + 1)[:, None, None]
+    intersection, union = overlaps(queries[:, None, None, None], dense)
+    iou = ((intersection + 1) / (union + 1)).amax(1)
+    error = torch.where(mask, 1 - iou, iou).sum((1, 2))
+    intersection, union = overlaps(queries, target.boxes[segments])
+    beta = intersection / union.clamp(min=1e-7)
+    pixels = mask.sum((1, 2))
+    return torch.where(pixels > 0, beta * error / pixels.clamp(min=1), 0)

@@ -1,0 +1,280 @@
+"""Real-Time Panoptic Segmentation from Dense Detections (Hou, Li et al., CVPR 2020).
+
+A ResNet-FPN with one panoptic head: boxes at every location of P3..P7 and, on the joined maps of
+all levels, semantics and "levelness", the level a pixel's box comes from. A mask has no parameters
+of its own: it is where the boxes that the pixels themselves predict agree with the box of the
+detection, times where the semantics agree with its class.
+
+Where the paper is silent or differs from the authors' code (inference only), this follows the
+code, so that their weights work: semantics at H/8, generalised IoU with +1 smoothing, sigma 0.4.
+The code's focal prior is on the semantic layer; here it is on the box classes, where it belongs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.networks.dense_detection.boxes import (
+    LEVELS,
+    Grid,
+    boxes_from_offsets,
+    dense_boxes,
+    flatten_levels,
+)
+from panoptic_ros.networks.dense_detection.loss import box_losses, mask_loss, semantic_loss
+from panoptic_ros.networks.dense_detection.masks import instance_masks
+from panoptic_ros.networks.dense_detection.targets import (
+    LocationTargets,
+    assign_locations,
+    levelness_target,
+)
+from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.ops.merging import merge_panoptic
+from panoptic_ros.ops.suppression import Candidates, Detections, suppress, top_candidates
+from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
+from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+
+MAX_OFFSET = 10_000.0  # pixels
+FOCAL_PRIOR = 0.01
+CLASS_THRESHOLD = 0.06
+CANDIDATES_PER_LEVEL = 1000
+CLASS_NMS_THRESHOLD = 0.6
+CROSS_CLASS_NMS_THRESHOLD = 0.97
+MAX_INSTANCES = 100
+
+
+class DenseDetection(PanopticNetwork):
+    """Dense detection network (section 4).
+
+    Args:
+        thing_ids: Category ids of the thing classes.
+        stuff_ids: Category ids of the stuff classes.
+        backbone: Name of the ResNet.
+        norm: ``frozen`` or ``batch`` norm in the ResNet.
+        channels: Of the pyramid and the localisation tower.
+        semantic_channels: Of the semantic tower.
+        things_first: Whether the semantic channels are things then stuff (COCO) or stuff then
+            things (Cityscapes train ids).
+        levelness: Whether levelness chooses each pixel's box (eq. 14). Without it, a pixel's
+            agreement with a detection is the best of its boxes of all levels (section 5.5).
+        semantic_weight: Lambda of eq. 19; the paper takes 1 for Cityscapes, 0.4 for COCO.
+    """
+
+    def __init__(
+        self,
+        thing_ids: Sequence[int],
+        stuff_ids: Sequence[int],
+        backbone: str = "resnet50",
+        norm: str = "frozen",
+        channels: int = 256,
+        semantic_channels: int = 128,
+        things_first: bool = False,
+        levelness: bool = True,
+        semantic_weight: float = 1.0,
+    ) -> None:
+        super().__init__(thing_ids, stuff_ids)
+        parts = [self.thing_ids, self.stuff_ids]
+        semantic_ids = torch.cat(parts if things_first else parts[::-1])
+        self.register_buffer("semantic_ids", semantic_ids, persistent=False)
+        self.first_thing = 0 if things_first else len(stuff_ids)
+        self.semantic_weight = semantic_weight
+
+        self.backbone = ResNet(backbone, norm=norm)
+        self.fpn = FeaturePyramidNetwork(
+            self.backbone.channels[1:], channels, LastLevelP6P7(channels, channels)
+        )
+        self.semantic_tower = _tower(channels, semantic_channels)
+        self.localisation_tower = _tower(channels, channels)
+        self.box_class = nn.Conv2d(semantic_channels, len(thing_ids), 3, padding=1)
+        self.offsets = nn.Conv2d(channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.scales = nn.ParameterList(torch.ones(1) for _ in LEVELS)
+        joined = len(LEVELS) * semantic_channels
+        self.semantic = nn.Conv2d(joined, len(semantic_ids), 3, padding=1)
+        if levelness:
+            joined = len(LEVELS) * channels
+            self.levelness = nn.Conv2d(joined, len(LEVELS) + 1, 3, padding=1)
+        else:
+            self.levelness = None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith(("backbone", "fpn")):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+        nn.init.constant_(self.box_class.bias, -math.log((1 - FOCAL_PRIOR) / FOCAL_PRIOR))
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps P3 to P7 of images (B, 3, H, W)."""
+        maps = dict(zip(("c3", "c4", "c5"), self.backbone(images)[1:], strict=True))
+        return list(self.fpn(maps).values())
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the raw maps of images (B, 3, H, W), H and W multiples of 8.
+
+        Returns:
+            For each level l of 3..7: ``box_class_pl`` (B, N_things, h, w) logits,
+            ``offsets_pl`` float32 (B, 4, h, w), pixels from the location to the left, top, right
+            and bottom side of its box, and ``centerness_pl`` (B, 1, h, w) logits. ``semantic``
+            (B, N, H/8, W/8) logits. ``levelness`` (B, 6, H/4, W/4) logits, 0 for background.
+        """
+        maps = self.pyramid(images)
+        semantic = [self.semantic_tower(p) for p in maps]
+        local = [self.localisation_tower(p) for p in maps]
+        raw = {}
+        for level, scale, s, p in zip(LEVELS, self.scales, semantic, local, strict=True):
+            raw[f"box_class_p{level}"] = self.box_class(s)
+            raw[f"offsets_p{level}"] = self._offsets(p, scale)
+            raw[f"centerness_p{level}"] = self.centerness(p)
+        height, width = maps[0].shape[-2:]
+        raw["semantic"] = self.semantic(_join(semantic, (height, width)))
+        if self.levelness is not None:
+            raw["levelness"] = self.levelness(_join(local, (2 * height, 2 * width)))
+        return raw
+
+    def _offsets(self, features: Tensor, scale: Tensor) -> Tensor:
+        """Predict offsets in float32, as rounding their logarithm to half would shift the box."""
+        weight, bias = self.offsets.weight.float(), self.offsets.bias.float()
+        exponent = scale.float() * F.conv2d(features.float(), weight, bias, padding=1)
+        return exponent.clamp(max=math.log(MAX_OFFSET)).exp()
+
+    @torch.no_grad()
+    def predict(
+        self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: PredictionOptions
+    ) -> list[SegmentMap]:
+        """Build masks (section 3.2) and fuse them with the semantics (Kirillov et al.).
+
+        Fusion is at the resolution of the network; the fused map is resized to the output.
+        Detections below the score threshold are dropped before non-maximum suppression, which
+        gives the same: a box is only ever suppressed by a better one.
+        """
+        raw = {name: value.float() for name, value in raw.items()}
+        found = self.detect(raw, [size.valid for size in sizes], options.score_threshold)
+        dense = dense_boxes(raw)
+        segments = []
+        for i, (valid, output) in enumerate(sizes):
+            boxes, labels, scores = (field[i] for field in found[:3])
+            if not boxes.is_cuda:  # counting the slots in use needs no synchronisation there
+                used = int((scores > 0).sum())
+                boxes, labels, scores = boxes[:used], labels[:used], scores[:used]
+            stuff = self._stuff_slots(raw["semantic"][i], valid)
+            probability = self.thing_probability(raw["semantic"][i])
+            masks = instance_masks(boxes, labels, dense[i], probability, valid)
+            if boxes.is_cuda:  # slots not in use
+                masks = (
+                    mask._replace(inside=mask.inside & (score > 0))
+                    for mask, score in zip(masks, scores, strict=True)
+                )
+            slots = merge_panoptic(masks, stuff, options.overlap_threshold)
+            things = torch.where(scores > 0, self.thing_ids[labels], 0)
+            class_ids = torch.cat((things, self.stuff_ids))
+            scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
+            segments.append(SegmentMap(resize_nearest(slots, output), class_ids, scores))
+        return segments
+
+    def detect(
+        self,
+        raw: dict[str, Tensor],
+        valid_sizes: Sequence[tuple[int, int]],
+        score_threshold: float = 0.0,
+    ) -> Detections:
+        """Select the query boxes (eq. 4) from the dense ones: ``MAX_INSTANCES`` slots per image.
+
+        Args:
+            raw: What ``forward`` returned, in float32.
+            valid_sizes: (rows, columns) of each image without its padding. Boxes are clipped to
+                it, and cells that lie wholly in the padding have none.
+            score_threshold: On the class probability times the centerness.
+        """
+        grid = Grid.of(raw)
+        valid = grid.locations.new_tensor(valid_sizes).flip(1)
+        inside = (grid.corners < valid[:, None]).all(-1)
+        probability = flatten_levels(raw, "box_class").sigmoid()
+        score = probability * flatten_levels(raw, "centerness").sigmoid()
+        usable = (probability > CLASS_THRESHOLD) & (score >= score_threshold) & inside[..., None]
+        score = torch.where(usable, score, 0)
+        best = top_candidates(score, grid.level_sizes, CANDIDATES_PER_LEVEL)
+
+        index = best.locations[..., None]
+        offsets = flatten_levels(raw, "offsets").gather(1, index.expand(-1, -1, 4))
+        boxes = boxes_from_offsets(grid.locations[best.locations], offsets).clamp(min=0)
+        boxes = torch.minimum(boxes, (valid - 1).repeat(1, 2)[:, None])
+        return _suppress_twice(best, boxes)
+
+    def thing_probability(self, semantic: Tensor) -> Tensor:
+        """Return the semantic probability of the thing classes at H/4 (section 3.2).
+
+        Args:
+            semantic: (N, H/8, W/8), logits.
+
+        Returns:
+            (N_things, H/4, W/4), 0..1.
+        """
+        height, width = (2 * side for side in semantic.shape[1:])
+        logits = F.interpolate(semantic[None], size=(height, width), mode="bilinear")
+        return logits[0].softmax(0)[self.first_thing :]
+
+    def _stuff_slots(self, semantic: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return 1 + the stuff index of the best class of each pixel; 0 where that is a thing."""
+        slot_of_channel = self.class_index(self.semantic_ids, self.stuff_ids) + 1
+        channel = upsampled_argmax(semantic, Step((8.0, 8.0), size))
+        return (
+            slot_of_channel.to(channel.dtype).index_select(0, channel.flatten().int()).view(size)
+        )
+
+    def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
+        """Return the six terms of eq. 19 (five without levelness)."""
+        raw = {name: value.float() for name, value in self(images).items()}
+        grid = Grid.of(raw)
+        assigned = [assign_locations(target, grid.locations, grid.limits) for target in targets]
+        truth = LocationTargets(*map(torch.stack, zip(*assigned, strict=True)))
+        terms = box_losses(raw, truth, self.thing_ids)
+        semantics = semantic_loss(raw["semantic"], targets, self.semantic_ids)
+        terms["semantics"] = self.semantic_weight * semantics
+        if self.levelness is not None:
+            level = torch.stack([levelness_target(target) for target in targets])
+            terms["levelness"] = F.cross_entropy(raw["levelness"], level, ignore_index=-1)
+        with torch.no_grad():
+            queries = self.detect(raw, [images.shape[-2:]] * len(targets))
+        terms["mask"] = mask_loss(dense_boxes(raw), queries, truth, targets)
+        return terms
+
+
+def _suppress_twice(candidates: Candidates, boxes: Tensor) -> Detections:
+    """Non-maximum suppression within each class, then over all classes at a high threshold."""
+    scores = candidates.values
+    kept = suppress(candidates, boxes, scores, CLASS_NMS_THRESHOLD, scores.shape[1])
+    classless = Candidates(
+        kept.scores,
+        torch.arange(scores.shape[1], device=boxes.device).expand_as(scores),
+        torch.zeros_like(kept.labels),
+    )
+    final = suppress(classless, kept.boxes, kept.scores, CROSS_CLASS_NMS_THRESHOLD, MAX_INSTANCES)
+    return Detections(
+        final.boxes,
+        kept.labels.gather(1, final.locations),
+        final.scores,
+        kept.locations.gather(1, final.locations),
+    )
+
+
+def _tower(inputs: int, channels: int) -> nn.Sequential:
+    """Four times convolution, group norm (8 channels a group) and ReLU."""
+    layers: list[nn.Module] = []
+    for width in (inputs, channels, channels, channels):
+        convolution = nn.Conv2d(width, channels, 3, padding=1)
+        layers += [convolution, nn.GroupNorm(channels // 8, channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _join(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Resize maps to one size and concatenate their channels."""
+    return torch.cat([F.interpolate(m, size=size, mode="bilinear") for m in maps], dim=1)

@@ -1,0 +1,244 @@
+"""EPSNet: Efficient Panoptic Segmentation Network with Cross-layer Attention Fusion.
+
+Chang, Chang, Tsai, Yan, ACCV 2020, in the order of its section 3.1: backbone, protohead, instance
+head, semantic head, cross-layer attention fusion; then inference and training (3.2). Where paper
+and published code differ this follows the code, so that its weights work: a fourth block and a
+group norm in the protohead, the instance head on F3..F7. Defects of the code are not kept, which
+is said where it matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.networks.epsnet.boxes import crop_window, has_area, make_anchors
+from panoptic_ros.networks.epsnet.detection import Instances, fast_nms
+from panoptic_ros.networks.epsnet.heads import (
+    CrossLayerAttention,
+    InstanceHead,
+    Pyramid,
+    SemanticHead,
+    protohead,
+)
+from panoptic_ros.networks.epsnet.loss import multibox_loss, semantic_loss
+from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.ops.masks import Mask, enlarged_masks
+from panoptic_ros.ops.merging import merge_panoptic
+from panoptic_ros.ops.upsampling import Step, upsampled_argmax
+from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+
+MASKS_PER_CHUNK = 20
+
+
+class EPSNet(PanopticNetwork):
+    """The whole network.
+
+    The image has to fill the network input (``resize: stretch``): anchors, boxes and maps are
+    relative to it.
+
+    Args:
+        thing_ids: Category ids of the thing classes.
+        stuff_ids: Category ids of the stuff classes.
+        backbone: Name of the ResNet.
+        freeze_norm: Keep the backbone's batch norm as it was loaded: statistics and affine.
+        channels: Of the pyramid and the heads.
+        prototypes: k.
+        anchor_sizes: Of F3..F7, as parts of the input's sides; the paper's are 24..384 of 550.
+        square_anchors: Give all anchors the height of their width; the released ResNet-50
+            was trained so.
+    """
+
+    size_divisor = 1
+
+    def __init__(
+        self,
+        thing_ids: Sequence[int],
+        stuff_ids: Sequence[int],
+        *,
+        backbone: str = "resnet101",
+        freeze_norm: bool = True,
+        channels: int = 256,
+        prototypes: int = 32,
+        anchor_sizes: Sequence[float] = tuple(s / 550 for s in (24, 48, 96, 192, 384)),
+        square_anchors: bool = False,
+    ) -> None:
+        super().__init__(thing_ids, stuff_ids)
+        self.freeze_norm = freeze_norm
+        self.anchor_sizes, self.square_anchors = tuple(anchor_sizes), square_anchors
+        self.backbone = ResNet(backbone)
+        self.pyramid = Pyramid(self.backbone.channels[1:], channels)
+        self.fusion = CrossLayerAttention(channels)
+        self.protohead = protohead(channels, prototypes)
+        self.instance_head = InstanceHead(channels, len(thing_ids) + 1, prototypes)
+        self.semantic_head = SemanticHead(channels, len(stuff_ids) + 2, prototypes)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith("backbone"):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        if freeze_norm:
+            for module in self._backbone_norms():
+                module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> EPSNet:
+        """Set the mode; a frozen backbone norm stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_norm:
+            for module in self._backbone_norms():
+                module.eval()
+        return self
+
+    def _backbone_norms(self) -> Iterator[nn.Module]:
+        return (m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Run all but the combination of prototypes and coefficients.
+
+        Returns:
+            ``class_logits`` (B, A, 1 + N_things), background first; ``box_deltas`` (B, A, 4);
+            ``coefficients`` (B, A, k); ``anchors`` (B, A, 4), relative (cx, cy, w, h);
+            ``prototypes`` P (B, k, H / 4, W / 4); ``semantic_coefficients`` Y
+            (B, k, N_stuff + 2): "background" (never trained), the stuff, "other" (all things).
+
+        Raises:
+            ValueError: The images are too small for the semantic head.
+        """
+        features = self.pyramid(self.backbone(images)[1:])
+        logits, deltas, coefficients = self.instance_head(features)
+        anchors = make_anchors(
+            [f.shape[-2:] for f in features], self.anchor_sizes, self.square_anchors
+        )
+        return {
+            "class_logits": logits,
+            "box_deltas": deltas,
+            "coefficients": coefficients,
+            "anchors": anchors.to(images.device).expand(len(images), -1, -1),
+            "prototypes": self.protohead(self.fusion(features)),
+            "semantic_coefficients": self.semantic_head(features[-1]),
+        }
+
+    # Inference (section 3.2)
+
+    @torch.no_grad()
+    def predict(
+        self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: PredictionOptions
+    ) -> list[SegmentMap]:
+        """Combine prototypes and coefficients to masks and semantics, and merge them.
+
+        Masks and semantics are made at the size of the output. Instances come first; stuff gets
+        what they leave; "other" and background become void. Slots: ``MAX_INSTANCES`` things (as
+        many as there are on a CPU), then the stuff classes.
+        """
+        raw = {name: value.float() for name, value in raw.items()}
+        found = fast_nms(raw, options.score_threshold)
+        return [
+            self._segment(
+                found.of_image(i),
+                raw["prototypes"][i],
+                raw["semantic_coefficients"][i],
+                size.output,
+                options.overlap_threshold,
+            )
+            for i, size in enumerate(sizes)
+        ]
+
+    def _segment(
+        self,
+        found: Instances,
+        prototypes: Tensor,
+        semantic_coefficients: Tensor,
+        size: tuple[int, int],
+        overlap_threshold: float,
+    ) -> SegmentMap:
+        """Compose one image of (rows, columns) ``size``."""
+        scores, labels, boxes, coefficients = found
+        usable = (scores > 0) & has_area(boxes, size)
+        covered = torch.zeros(size, dtype=torch.bool, device=scores.device)
+        masks = _joined(instance_masks(prototypes, coefficients, boxes, size), usable, covered)
+        nothing = torch.zeros_like(covered, dtype=torch.int16)
+        slots = merge_panoptic(masks, nothing, overlap_threshold)
+        stuff = stuff_map(prototypes, semantic_coefficients, covered & (slots == 0))
+        stuff = torch.where(stuff > 0, stuff + len(scores), 0)
+        class_ids = torch.cat((self.thing_ids[labels] * usable, self.stuff_ids))
+        scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
+        return SegmentMap(torch.where(slots > 0, slots, stuff), class_ids, scores)
+
+    # Training (section 3.2)
+
+    def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
+        """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + 2 L_s, weighted.
+
+        Images without instances take part; the published code skips them.
+        """
+        raw = {name: value.float() for name, value in self(images).items()}
+        instances = [self._instances(target) for target in targets]
+        classes = [
+            self.class_index(t.class_ids[i], self.thing_ids)
+            for t, i in zip(targets, instances, strict=True)
+        ]
+        terms = multibox_loss(raw, targets, instances, classes)
+        truth = torch.stack([self._semantic_target(target) for target in targets])
+        return terms | {"semantic": semantic_loss(raw, truth)}
+
+    def _instances(self, target: PanopticTarget) -> Tensor:
+        known = self.class_index(target.class_ids, self.thing_ids) >= 0
+        return target.instances[known[target.instances]]
+
+    def _semantic_target(self, target: PanopticTarget) -> Tensor:
+        """0 for void, 1..N_stuff, N_stuff + 1 for things, crowds included: int64, (H, W)."""
+        index = self.class_index(target.class_ids, self.stuff_ids) + 1
+        thing = self.class_index(target.class_ids, self.thing_ids) >= 0
+        index = index.where(~thing, len(self.stuff_ids) + 1)
+        return torch.cat((index.new_zeros(1), index))[target.slots]
+
+
+def instance_masks(
+    prototypes: Tensor, coefficients: Tensor, boxes: Tensor, size: tuple[int, int]
+) -> Iterator[Mask]:
+    """Make the masks of one image's instances, a few at a time.
+
+    Args:
+        prototypes: (k, h, w).
+        coefficients: (K, k).
+        boxes: (K, 4), relative (x1, y1, x2, y2).
+        size: Rows and columns of the masks.
+
+    Yields:
+        The mask of each instance.
+    """
+    grid = prototypes.shape[-2:]
+    for start in range(0, len(boxes), MASKS_PER_CHUNK):
+        chunk = slice(start, start + MASKS_PER_CHUNK)
+        logits = torch.einsum("nk,khw->nhw", coefficients[chunk], prototypes)
+        cropped = logits.sigmoid() * crop_window(boxes[chunk], grid)
+        yield from enlarged_masks(cropped, 0.5, [Step.to(size, grid)])
+
+
+def stuff_map(prototypes: Tensor, coefficients: Tensor, covered: Tensor) -> Tensor:
+    """Return the stuff class of every pixel: int16, (H, W), 0 for none, else 1..N_stuff.
+
+    S = P Y (equation 1; its softmax does not change the argmax). "Other" competes as class 0
+    and loses 1 where an instance lies, so that stuff shows through gaps between them. The
+    published code leaves the untrained background there when an image has no instance.
+
+    Args:
+        prototypes: (k, h, w).
+        coefficients: (k, N_stuff + 2).
+        covered: bool, (H, W), where there is any instance.
+    """
+    logits = torch.einsum("kc,khw->chw", coefficients, prototypes)
+    logits = torch.cat((logits[-1:], logits[1:-1]))
+    step = Step.to(tuple(covered.shape), logits.shape[1:])
+    return upsampled_argmax(logits, step, covered=covered)
+
+
+def _joined(masks: Iterator[Mask], usable: Tensor, union: Tensor) -> Iterator[Mask]:
+    """Pass the usable masks on one by one, so that they need not exist at once, and join them."""
+    for mask, use in zip(masks, usable, strict=True):
+        mask.inside.logical_and_(use)
+        union[mask.rows, mask.columns] |= mask.inside
+        yield mask

@@ -1,0 +1,327 @@
+"""FPSNet: Fast Panoptic Segmentation Network (de Geus, Meletis, Dubbelman, RA-L 2020).
+
+Arrangement and terms are the letter's: backbone with detector and single feature map (section
+III-B), attention masks (III-A.1), panoptic head (III-A.2), training (III-A.3, equation 1).
+The authors published no code. Where the letter is silent, the docstrings say what is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import FeaturePyramidNetwork, box_iou
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.networks.fpsnet.heads import PanopticHead, SingleFeatureMap
+from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.networks.layers.retinanet import RetinaNet
+from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
+from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+
+_STRIDE = 8  # of the single feature map
+_DETECTION_WEIGHT, _PANOPTIC_WEIGHT = 0.5, 1.0  # lambda_det, lambda_pan of equation 1
+_MATCH_IOU = 0.5
+
+
+class FPSNet(PanopticNetwork):
+    """The whole network.
+
+    ``forward`` ends where the boxes have to be chosen; the panoptic head needs them and runs
+    inside ``predict``. Both halves are static graphs: export ``forward``, and ``panoptic_head``
+    (a module of its own) with the attention masks as an input.
+
+    Args:
+        thing_ids: Category ids of the thing classes.
+        stuff_ids: Category ids of the stuff classes. Without any (Pascal VOC) the head's
+            "unlabelled" output is kept at inference and gives void; else every pixel would
+            belong to an instance. The letter does not say how it got its VOC backgrounds.
+        backbone: Name of the ResNet, see ``layers.resnet.ResNet``.
+        norm: ``batch`` or ``frozen``, of the backbone only; the letter does not say which.
+        fpn_channels: Channels of P3..P7. P6 is made from C5, as in the RetinaNet paper.
+        head_channels: Width of RetinaNet's two heads.
+        head_depth: Their depth.
+        anchor_scale: Factor on RetinaNet's anchor sizes.
+        candidate_score: Boxes must score more than this, whatever the options of ``predict``.
+        candidates: Candidates per pyramid level before suppression.
+        nms_threshold: Overlap (IoU) above which the worse of two boxes of a class goes. The
+            letter gives none of these three; they are RetinaNet's.
+        feature_channels: F_dim, depth of the single feature map; 128 is that of Panoptic FPN and
+            of the letter's figures.
+        panoptic_channels: Width of the panoptic head.
+        panoptic_depth: Its 3x3 convolutions: 1 that merges attention and features, and 4.
+        num_attention: N_att, attention masks, hence instances per image at most.
+        attention_scale: C_att, the value of a mask at the centre of its box.
+        attention: ``soft`` (bell-shaped) or ``hard`` (C_att in the whole box).
+        spread: What the letter's S = Diag(w/4, h/4) is: ``quarter_size`` the standard deviations
+            (a mask falls to e^-2 at the edges whatever the size of its box, as the letter's
+            figure 4 shows), or ``quarter_variance`` the variances in cells, as it is printed.
+        norm_order: ``conv-bn-relu``, or ``conv-relu-bn``, the order in which the letter names
+            the parts of a layer of the panoptic head.
+        ground_truth_boxes: Part of the training images, 0..1, whose masks come from the true
+            boxes instead of the predicted ones. Not in the letter, which trains with 0: helps
+            short trainings, in which the detector is late.
+        loss_stride: 1, 2, 4 or 8: the panoptic loss looks at every n-th row and column. The
+            letter does not give its resolution; at 1 the up-sampled logits are most of the cost
+            of a training step on a CPU.
+
+    Raises:
+        ValueError: ``attention``, ``spread`` or ``norm_order`` is none of the above.
+    """
+
+    def __init__(
+        self,
+        thing_ids: Sequence[int],
+        stuff_ids: Sequence[int],
+        *,
+        backbone: str = "resnet50",
+        norm: str = "batch",
+        fpn_channels: int = 256,
+        head_channels: int = 256,
+        head_depth: int = 4,
+        anchor_scale: float = 1.0,
+        candidate_score: float = 0.05,
+        candidates: int = 1000,
+        nms_threshold: float = 0.5,
+        feature_channels: int = 128,
+        panoptic_channels: int = 128,
+        panoptic_depth: int = 5,
+        num_attention: int = 50,
+        attention_scale: float = 50.0,
+        attention: str = "soft",
+        spread: str = "quarter_size",
+        norm_order: str = "conv-bn-relu",
+        ground_truth_boxes: float = 0.0,
+        loss_stride: int = 1,
+    ) -> None:
+        super().__init__(thing_ids, stuff_ids)
+        _check_choice("attention", attention, ("soft", "hard"))
+        _check_choice("spread", spread, ("quarter_size", "quarter_variance"))
+        _check_choice("norm_order", norm_order, ("conv-bn-relu", "conv-relu-bn"))
+        if loss_stride not in (1, 2, 4, _STRIDE):
+            raise ValueError(f"loss_stride is {loss_stride}; expected 1, 2, 4 or {_STRIDE}")
+        self.loss_stride = loss_stride
+        self.num_attention = num_attention
+        self.attention_scale = attention_scale
+        self.attention = attention
+        self.spread = spread
+        self.ground_truth_boxes = ground_truth_boxes
+
+        self.backbone = ResNet(backbone, norm)
+        c3_c5 = self.backbone.channels[1:]
+        last_levels = LastLevelP6P7(c3_c5[-1], fpn_channels)
+        last_levels.use_P5 = False
+        self.fpn = FeaturePyramidNetwork(c3_c5, fpn_channels, last_levels)
+        self.detector = RetinaNet(
+            len(thing_ids),
+            fpn_channels,
+            head_channels,
+            head_depth,
+            anchor_scale,
+            candidate_score,
+            candidates,
+            nms_threshold,
+        )
+        self.single_map = SingleFeatureMap(fpn_channels, feature_channels)
+        self.panoptic_head = PanopticHead(
+            num_attention + feature_channels,
+            panoptic_channels,
+            panoptic_depth,
+            num_attention + len(stuff_ids) + 2,
+            norm_order,
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Run what comes before the boxes.
+
+        Returns:
+            ``class_logits`` (B, A, N_things) and ``box_deltas`` (B, A, 4) over all anchors, and
+            ``features`` (B, F_dim, H / 8, W / 8), the single feature map S.
+        """
+        c3_c5 = self.backbone(images)[1:]
+        pyramid = list(self.fpn({f"p{i + 3}": c for i, c in enumerate(c3_c5)}).values())
+        logits, deltas = self.detector(pyramid)
+        features = self.single_map(pyramid)
+        return {"class_logits": logits, "box_deltas": deltas, "features": features}
+
+    def attention_masks(self, boxes: Tensor, valid: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Draw f(X) = exp(-1/2 (X - C) S^-1 (X - C)^T) inside each box, times C_att.
+
+        X are the centres of the cells. A side shorter than one cell is drawn one cell long, so
+        that no box is lost between the centres.
+
+        Args:
+            boxes: (B, N_att, 4), in pixels of the network input.
+            valid: bool, (B, N_att); the masks of the others are zero.
+            grid: Rows and columns of the masks, at 1/8 of the network input.
+
+        Returns:
+            float32, (B, N_att, *grid), 0..C_att.
+        """
+        boxes = boxes.float() / _STRIDE
+        x = self._bell(boxes[..., 0], boxes[..., 2], grid[1])
+        y = self._bell(boxes[..., 1], boxes[..., 3], grid[0])
+        scale = self.attention_scale * valid
+        return y[..., :, None] * (x * scale[..., None])[..., None, :]
+
+    def _bell(self, start: Tensor, end: Tensor, cells: int) -> Tensor:
+        """One axis of f, 0 outside (start, end): (B, N_att, cells)."""
+        center = (start + end)[..., None] / 2
+        length = (end - start)[..., None].clamp(min=1)
+        distance = torch.arange(cells, device=start.device) + 0.5 - center
+        inside = distance.abs() <= length / 2
+        if self.attention == "hard":
+            return inside.float()
+        variance = length / 4 if self.spread == "quarter_variance" else (length / 4) ** 2
+        return torch.exp(-0.5 * distance**2 / variance) * inside
+
+    @torch.no_grad()
+    def predict(
+        self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: PredictionOptions
+    ) -> list[SegmentMap]:
+        """Choose boxes, run the panoptic head, and take the argmax per pixel.
+
+        The slots are N_att things, best score first (the order of the masks matters in training
+        only), then the stuff classes. The letter's two extra training outputs are dropped.
+        Boxes up to ``options.score_threshold`` leave their slot empty, and the logits of empty
+        slots are the lowest there are, so that a mask of zeros never wins a pixel. Every pixel
+        gets a label, as in the letter, unless there are no stuff classes.
+        """
+        features = raw["features"]
+        grid = (features.shape[2], features.shape[3])
+        found = self.detector.detect(
+            raw["class_logits"],
+            raw["box_deltas"],
+            (grid[0] * _STRIDE, grid[1] * _STRIDE),
+            features.new_tensor([size.valid[::-1] for size in sizes], dtype=torch.float32),
+            self.num_attention,
+            options.score_threshold,
+        )
+        attention = self.attention_masks(found.boxes, found.valid, grid)
+        logits = self.panoptic_head(features, attention.to(features.dtype))
+        things, stuff, _, unlabelled = self._split(logits)
+        empty = ~found.valid[..., None, None]
+        things = things.masked_fill(empty, torch.finfo(things.dtype).min)
+        logits = torch.cat((things, stuff if self.stuff_ids.numel() else unlabelled), dim=1)
+
+        thing_ids = self.thing_ids[found.labels] * found.valid
+        class_ids = torch.cat((thing_ids, self.stuff_ids.expand(len(sizes), -1)), dim=1)
+        stuff_scores = found.scores.new_ones(len(sizes), self.stuff_ids.numel())
+        scores = torch.cat((found.scores, stuff_scores), dim=1)
+        slots = [self._slots(*item) for item in zip(logits, sizes, strict=True)]
+        return [SegmentMap(*item) for item in zip(slots, class_ids, scores, strict=True)]
+
+    def _slots(self, logits: Tensor, size: FrameSize) -> Tensor:
+        slots = upsampled_argmax(logits, Step((_STRIDE, _STRIDE), size.valid)) + 1
+        if self.stuff_ids.numel() == 0:
+            slots = slots.where(slots <= self.num_attention, 0)
+        return resize_nearest(slots, size.output).int()
+
+    def _split(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Split the head's outputs: things, stuff, unmatched things, unlabelled."""
+        return logits.split([self.num_attention, self.stuff_ids.numel(), 1, 1], dim=1)
+
+    def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
+        """Return the terms of equation 1, weighted: L = 0.5 L_det + 1.0 L_pan.
+
+        L_det is RetinaNet's focal and box loss; crowds are no objects there. L_pan is the softmax
+        cross-entropy of the head's logits, up-sampled to 1/loss_stride of the input, averaged
+        over all pixels.
+        Its masks come from the boxes that the detector predicts in this very step; no gradient
+        flows through them. While the detector finds nothing, all things are "unmatched".
+        """
+        raw = self(images)
+        size = (images.shape[2], images.shape[3])
+        instances = [self._instances(target) for target in targets]
+        true_boxes = [t.boxes[i] for t, i in zip(targets, instances, strict=True)]
+        labels = [
+            self.class_index(t.class_ids[i], self.thing_ids)
+            for t, i in zip(targets, instances, strict=True)
+        ]
+        focal, distance = self.detector.loss(
+            raw["class_logits"], raw["box_deltas"], size, true_boxes, labels
+        )
+        boxes = self._training_boxes(raw, size, true_boxes)
+        matches = torch.stack([match_boxes(b, t) for b, t in zip(boxes, true_boxes, strict=True)])
+        features = raw["features"]
+        attention = self.attention_masks(boxes, matches >= 0, features.shape[2:])
+        logits = self.panoptic_head(features, attention.to(features.dtype)).float()
+        stride = self.loss_stride
+        logits = F.interpolate(logits, scale_factor=float(_STRIDE // stride), mode="bilinear")
+        truth = [
+            self.panoptic_target(*item) for item in zip(targets, instances, matches, strict=True)
+        ]
+        sampled = torch.stack(truth)[:, stride // 2 :: stride, stride // 2 :: stride]
+        panoptic = F.cross_entropy(logits, sampled)
+        return {
+            "classification": _DETECTION_WEIGHT * focal,
+            "boxes": _DETECTION_WEIGHT * distance,
+            "panoptic": _PANOPTIC_WEIGHT * panoptic,
+        }
+
+    def _instances(self, target: PanopticTarget) -> Tensor:
+        """Indices of the segments that are single things of a known class."""
+        known = self.class_index(target.class_ids, self.thing_ids) >= 0
+        return target.instances[known[target.instances]]
+
+    @torch.no_grad()
+    def _training_boxes(
+        self, raw: dict[str, Tensor], size: tuple[int, int], true_boxes: Sequence[Tensor]
+    ) -> Tensor:
+        """Boxes of the attention masks, shuffled over the slots: (B, N_att, 4)."""
+        batch = len(true_boxes)
+        limits = raw["features"].new_tensor(size[::-1], dtype=torch.float32).expand(batch, 2)
+        boxes = self.detector.detect(
+            raw["class_logits"], raw["box_deltas"], size, limits, self.num_attention
+        ).boxes
+        device = boxes.device
+        for i, truth in enumerate(true_boxes):
+            if torch.rand(()) < self.ground_truth_boxes:
+                chosen = truth[torch.randperm(len(truth), device=device)[: self.num_attention]]
+                boxes[i] = F.pad(chosen, (0, 0, 0, self.num_attention - len(chosen)))
+        order = torch.rand(batch, self.num_attention, device=device).argsort(dim=1)
+        return boxes.gather(1, order[..., None].expand(-1, -1, 4))
+
+    def panoptic_target(
+        self, target: PanopticTarget, instances: Tensor, matches: Tensor
+    ) -> Tensor:
+        """What the panoptic head is to say about every pixel: int64, (H, W), 0..N_out + 1.
+
+        N_att slots, N_stuff classes, then things without a mask, then what has no label: void,
+        crowds, and classes that the network does not have.
+
+        Args:
+            target: The truth.
+            instances: Segments that are single things, (G,).
+            matches: Index among them of the box in each slot, or -1, (N_att,).
+        """
+        number = self.num_attention
+        unmatched = number + self.stuff_ids.numel()
+        unlabelled = unmatched + 1
+        stuff = self.class_index(target.class_ids, self.stuff_ids)
+        output = torch.where(stuff >= 0, number + stuff, unlabelled)
+        output[instances] = unmatched
+        slots = torch.nonzero(matches >= 0).flatten()
+        output[instances[matches[slots]]] = slots
+        return torch.cat((output.new_full((1,), unlabelled), output))[target.slots]
+
+
+def match_boxes(boxes: Tensor, true_boxes: Tensor) -> Tensor:
+    """Match boxes (N, 4) and true boxes (G, 4): for each box the index of its own, or -1.
+
+    A pair is one where each is the other's best and the IoU is above 0.5 (section III-A.3; of
+    the boxes, whatever their class).
+    """
+    nowhere = boxes.new_tensor([[-2.0, -2.0, -1.0, -1.0]])  # so that there is always one
+    iou = box_iou(boxes, torch.cat((true_boxes, nowhere)))
+    best, match = iou.max(dim=1)
+    mutual = iou.argmax(dim=0)[match] == torch.arange(len(boxes), device=boxes.device)
+    return torch.where(mutual & (best > _MATCH_IOU), match, -1)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; expected {' or '.join(choices)}")

@@ -1,0 +1,186 @@
+"""RetinaNet's detector on a feature pyramid P3..P7 (Lin et al., ICCV 2017).
+
+Focal Loss for Dense Object Detection, sections 3 to 5: 9 anchors per cell, two heads shared by
+all levels, focal loss. The parts that torchvision has are torchvision's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+from panoptic_ros.ops.suppression import Detections, per_anchor, suppress, top_candidates
+
+STRIDES = (8, 16, 32, 64, 128)
+_RATIOS = (0.5, 1.0, 2.0)
+_SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+_ANCHORS = len(_RATIOS) * len(_SCALES)
+_PRIOR = 0.01  # foreground probability at the start (section 4.1)
+
+
+class RetinaNet(nn.Module):
+    """Heads, anchors, decoding and losses.
+
+    Args:
+        num_classes: Thing classes.
+        in_channels: Channels of the pyramid.
+        channels: Width of the heads.
+        depth: Convolutions of each head before its predictor.
+        anchor_scale: Factor on the anchors' sizes, 1 for 32 to 812 pixels. Small inputs, where
+            the objects are small too, want less.
+        score_threshold: Candidates must score more than this.
+        candidates: Candidates per pyramid level.
+        nms_threshold: Overlap (IoU) above which the worse of two boxes of a class goes.
+        smooth_l1_beta: Where the box loss turns from square to linear.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        channels: int = 256,
+        depth: int = 4,
+        anchor_scale: float = 1.0,
+        score_threshold: float = 0.05,
+        candidates: int = 1000,
+        nms_threshold: float = 0.5,
+        smooth_l1_beta: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.classification = _head(in_channels, channels, depth, _ANCHORS * num_classes)
+        self.regression = _head(in_channels, channels, depth, _ANCHORS * 4)
+        nn.init.constant_(self.classification[-1].bias, -math.log((1 - _PRIOR) / _PRIOR))
+        sizes = tuple(tuple(4 * stride * anchor_scale * s for s in _SCALES) for stride in STRIDES)
+        self.anchor_generator = AnchorGenerator(sizes, (_RATIOS,) * len(STRIDES))
+        self.num_classes = num_classes
+        self.score_threshold = score_threshold
+        self.candidates = candidates
+        self.nms_threshold = nms_threshold
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
+        self.matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
+        self._anchors: dict[tuple, Tensor] = {}
+
+    def forward(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return class logits (B, A, C) and box deltas (B, A, 4) of maps P3..P7 (B, F, h, w).
+
+        A counts the anchors of all levels, in the order of ``anchors``.
+        """
+        logits = [per_anchor(self.classification(p), self.num_classes) for p in pyramid]
+        deltas = [per_anchor(self.regression(p), 4) for p in pyramid]
+        return torch.cat(logits, dim=1), torch.cat(deltas, dim=1)
+
+    def anchors(self, size: tuple[int, int], device: torch.device) -> Tensor:
+        """Return the anchors (A, 4) of a network input of ``size``; made once for each size."""
+        key = (*size, device)
+        if key not in self._anchors:
+            self.anchor_generator.set_cell_anchors(torch.float32, device)
+            strides = [[stride, stride] for stride in STRIDES]
+            anchors = self.anchor_generator.grid_anchors(_grids(size), strides)
+            self._anchors = {key: torch.cat(anchors)}
+        return self._anchors[key]
+
+    def detect(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        size: tuple[int, int],
+        limits: Tensor,
+        slots: int,
+        score_threshold: float = 0.0,
+    ) -> Detections:
+        """Decode boxes, suppress double ones and keep the best, all in float32.
+
+        Args:
+            logits: (B, A, C), from ``forward``.
+            deltas: (B, A, 4), from ``forward``.
+            size: Rows and columns of the network input.
+            limits: float32, (B, 2), width and height that boxes are clipped to; what has no
+                area then is dropped.
+            slots: Boxes per image.
+            score_threshold: Boxes must score more than this and than the network's own threshold.
+        """
+        levels = [h * w * _ANCHORS for h, w in _grids(size)]
+        found = top_candidates(logits, levels, self.candidates)
+        scores = found.values.float().sigmoid()
+        scores = scores.where(scores > max(score_threshold, self.score_threshold), 0.0)
+        chosen = deltas.gather(1, found.locations[..., None].expand(-1, -1, 4)).float()
+        anchors = self.anchors(size, deltas.device)[found.locations]
+        boxes = self.box_coder.decode_single(chosen.view(-1, 4), anchors.view(-1, 4))
+        boxes = boxes.view_as(chosen).clamp(min=0)
+        boxes = torch.minimum(boxes, limits.repeat(1, 2)[:, None])
+        scores = scores * (boxes[..., 2:] > boxes[..., :2]).all(-1)  # none is left in the padding
+        return suppress(found, boxes, scores, self.nms_threshold, slots)
+
+    def loss(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        size: tuple[int, int],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return focal loss and box loss.
+
+        Both are sums over an image's anchors divided by the number of its positive anchors
+        (section 4.1), then averaged over the batch.
+
+        Args:
+            logits: (B, A, C), from ``forward``.
+            deltas: (B, A, 4), from ``forward``.
+            size: Rows and columns of the network input.
+            boxes: True boxes of each image, (N, 4), in pixels.
+            labels: Class index of each true box, (N,).
+        """
+        anchors = self.anchors(size, logits.device)
+        focal, distance = [], []
+        for logit, delta, truth, label in zip(logits, deltas, boxes, labels, strict=True):
+            matches = self._match(truth, anchors)
+            positive = torch.nonzero(matches >= 0).flatten()
+            matched = matches[positive]
+            target = torch.zeros_like(logit, dtype=torch.float32)
+            target[positive, label[matched]] = 1
+            used = (matches != Matcher.BETWEEN_THRESHOLDS)[:, None]
+            number = max(1, positive.numel())
+            focal.append((sigmoid_focal_loss(logit.float(), target) * used).sum() / number)
+            distance.append(
+                F.smooth_l1_loss(
+                    delta[positive].float(),
+                    self.box_coder.encode_single(truth[matched], anchors[positive]),
+                    beta=self.smooth_l1_beta,
+                    reduction="sum",
+                )
+                / number
+            )
+        return torch.stack(focal).mean(), torch.stack(distance).mean()
+
+    def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """Index of the true box of each anchor, or a negative constant of ``Matcher``."""
+        if boxes.shape[0] == 0:
+            return anchors.new_full(anchors.shape[:1], Matcher.BELOW_LOW_THRESHOLD).long()
+        return self.matcher(box_iou(boxes, anchors))
+
+
+def _head(in_channels: int, channels: int, depth: int, outputs: int) -> nn.Sequential:
+    """``depth`` times 3x3 convolution and ReLU, and the 3x3 predictor."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Conv2d(in_channels if i == 0 else channels, channels, 3, padding=1)]
+        layers += [nn.ReLU(inplace=True)]
+    layers.append(nn.Conv2d(channels if depth else in_channels, outputs, 3, padding=1))
+    for layer in layers[::2]:
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def _grids(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Rows and columns of P3..P7; P6 and P7 round up."""
+    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in STRIDES]

@@ -1,0 +1,297 @@
+"""Panoptic FCN (Li et al., Fully Convolutional Networks for Panoptic Segmentation, CVPR 2021).
+
+Every thing and every stuff class is written into a kernel, and its mask is that kernel convolved
+with one high-resolution feature. The order is the paper's: kernel generator (3.1,
+``panoptic_fcn_heads`` and ``_kernels``), kernel fusion (3.2, ``_fusion``), feature encoder (3.3,
+``_masks``), inference and training (3.4, ``_targets`` and ``_loss``). Where the paper is silent
+this follows the authors' code: smoothed center maps, half of all kernels from each level at most,
+scores multiplied by the trust in the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.networks.panoptic_fcn.fusion import fuse_stuff, fuse_things
+from panoptic_ros.networks.panoptic_fcn.heads import (
+    FeatureEncoder,
+    KernelEmbedding,
+    KernelHead,
+    PositionHead,
+    SemanticFPN,
+)
+from panoptic_ros.networks.panoptic_fcn.kernels import (
+    LEVELS,
+    Kernels,
+    best_first,
+    pool_kernels,
+    sample_kernels,
+    stuff_kernels,
+    thing_kernels,
+)
+from panoptic_ros.networks.panoptic_fcn.loss import center_loss, mask_loss, region_loss
+from panoptic_ros.networks.panoptic_fcn.masks import best_mask, mask_scores, soft_masks, steps_to
+from panoptic_ros.networks.panoptic_fcn.targets import region_map, stuff_target, thing_targets
+from panoptic_ros.ops.masks import enlarged_masks
+from panoptic_ros.ops.merging import merge_panoptic
+from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+
+_MIN_SCORE = 0.05  # of a thing, after rescoring
+
+
+class PanopticFCN(PanopticNetwork):
+    """Panoptic FCN; the defaults are the authors' ResNet-50 for COCO.
+
+    Args:
+        thing_ids: Category ids of the thing classes.
+        stuff_ids: Category ids of the stuff classes.
+        backbone: Name of the ResNet trunk.
+        norm: Batch norm of the trunk, ``frozen`` or ``batch``.
+        stride_in_1x1: Where bottlenecks have their stride, see ``ResNet``.
+        channels: Of the pyramid, the semantic FPN and the heads; 64 or another multiple of 32.
+        head_depth: Convolutions in each head and in the encoder.
+        deformable_position: Deformable convolutions in the position head.
+        encoder_channels: C_e, length of a kernel.
+        deformable_encoder: Deformable convolutions in the feature encoder (version ``*``).
+        things_in_stuff: ``merged``: region channel 0 stands for all things (COCO, Mapillary);
+            ``separate``: thing classes have region channels of their own, behind the stuff
+            classes (Cityscapes).
+        center_threshold: Object centers at or below this score are dropped.
+        region_threshold: Stuff at or below this mean score is dropped on that level.
+        similarity_threshold: Cosine similarity from which two kernels are one object.
+        mask_threshold: Above it a soft mask of a thing is true.
+        max_instances: Things kept per image; each level proposes half as many.
+        scale_ranges: Square root of the box area, in pixels, that P3..P7 learn from.
+        positives: k, kernels sampled inside each instance in training.
+        position_weight: lambda_pos.
+        segmentation_weight: lambda_seg.
+
+    Raises:
+        ValueError: ``things_in_stuff`` or the number of ``scale_ranges`` is wrong.
+    """
+
+    def __init__(
+        self,
+        thing_ids: Sequence[int],
+        stuff_ids: Sequence[int],
+        backbone: str = "resnet50",
+        norm: str = "frozen",
+        stride_in_1x1: bool = True,
+        channels: int = 256,
+        head_depth: int = 3,
+        deformable_position: bool = True,
+        encoder_channels: int = 64,
+        deformable_encoder: bool = False,
+        things_in_stuff: str = "merged",
+        center_threshold: float = 0.05,
+        region_threshold: float = 0.05,
+        similarity_threshold: float = 0.9,
+        mask_threshold: float = 0.4,
+        max_instances: int = 100,
+        scale_ranges: Sequence[tuple[int, int]] = (
+            (1, 64),
+            (32, 128),
+            (64, 256),
+            (128, 512),
+            (256, 2048),
+        ),
+        positives: int = 7,
+        position_weight: float = 1.0,
+        segmentation_weight: float = 3.0,
+    ) -> None:
+        super().__init__(thing_ids, stuff_ids)
+        if things_in_stuff not in ("merged", "separate"):
+            raise ValueError(
+                f"things_in_stuff is {things_in_stuff!r}; expected merged or separate"
+            )
+        if len(scale_ranges) != len(LEVELS):
+            raise ValueError(f"scale_ranges has {len(scale_ranges)} pairs; expected {len(LEVELS)}")
+        things, stuff = len(thing_ids), len(stuff_ids)
+        self.merged = things_in_stuff == "merged"
+        self.center_threshold = center_threshold
+        self.region_threshold = region_threshold
+        self.similarity_threshold = similarity_threshold
+        self.mask_threshold = mask_threshold
+        self.max_instances = max_instances
+        self.scale_ranges = tuple(scale_ranges)
+        self.positives = positives
+        self.position_weight = position_weight
+        self.segmentation_weight = segmentation_weight
+
+        self.regions = stuff + (1 if self.merged else things)  # N_st
+        self.backbone = ResNet(backbone, norm=norm, stride_in_1x1=stride_in_1x1)
+        self.fpn = FeaturePyramidNetwork(
+            self.backbone.channels, channels, extra_blocks=LastLevelP6P7(channels, channels)
+        )
+        self.position_head = PositionHead(
+            channels, things, self.regions, head_depth, deformable_position
+        )
+        self.kernel_head = KernelHead(channels, head_depth)
+        self.thing_embedding = KernelEmbedding(channels, encoder_channels)
+        self.stuff_embedding = KernelEmbedding(channels, encoder_channels)
+        self.semantic_fpn = SemanticFPN(channels)
+        self.feature_encoder = FeatureEncoder(
+            channels, encoder_channels, head_depth, deformable_encoder
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the maps of all heads.
+
+        Args:
+            images: (B, 3, H, W); H and W multiples of 32.
+
+        Returns:
+            ``encoding``, F_e (B, C_e, H/4, W/4), and for each level P3..P7 of size (h, w):
+            ``centers_p3``, logits of L_th (B, N_th, h, w); ``regions_p3``, logits of L_st
+            (B, N_st, h, w); ``kernels_p3``, kernel weights before their embedding (B, C, h, w).
+        """
+        stages = self.backbone(images)
+        pyramid = list(self.fpn({f"c{i}": x for i, x in enumerate(stages, start=2)}).values())
+        raw = {"encoding": self.feature_encoder(self.semantic_fpn(*pyramid[:4]))}
+        for level, x in zip(LEVELS, pyramid[1:], strict=True):
+            raw[f"centers_{level}"], raw[f"regions_{level}"] = self.position_head(x)
+            raw[f"kernels_{level}"] = self.kernel_head(x)
+        return raw
+
+    def find_things(self, raw: dict[str, Tensor]) -> Kernels:
+        """Take the kernels at the peaks of the center maps, best first (section 3.1)."""
+        things = thing_kernels(raw, self.max_instances // 2, self.center_threshold)
+        things = things.take(best_first(things.scores))
+        return things._replace(weights=self.thing_embedding(things.weights))
+
+    def find_stuff(self, raw: dict[str, Tensor]) -> list[Kernels]:
+        """Pool one kernel per level and stuff channel over its region (section 3.1)."""
+        levels = stuff_kernels(raw, self.region_threshold)
+        return [level._replace(weights=self.stuff_embedding(level.weights)) for level in levels]
+
+    @torch.no_grad()
+    def predict(
+        self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: PredictionOptions
+    ) -> list[SegmentMap]:
+        """Segment (section 3.4); the host waits once, to learn how many masks there are."""
+        things, stuff = self.generate(raw)
+        accepted = things.scores >= options.score_threshold
+        things = things._replace(scores=torch.where(accepted, things.scores, 0))
+        counts = torch.stack([(kind.scores > 0).sum(1) for kind in (things, stuff)], 1).tolist()
+        return [
+            self._segment(
+                things.of_image(i),
+                stuff.of_image(i),
+                raw["encoding"][i],
+                size,
+                counts[i],
+                options.overlap_threshold,
+            )
+            for i, size in enumerate(sizes)
+        ]
+
+    @torch.no_grad()
+    def generate(self, raw: dict[str, Tensor]) -> tuple[Kernels, Kernels]:
+        """Return the fused kernels of things, best first, and of stuff, by channel.
+
+        The score of a thing is multiplied by the mean of its soft mask where that is true.
+        """
+        things = fuse_things(self.find_things(raw), self.similarity_threshold)
+        if not things.scores.is_cuda:  # counting what is left needs no synchronisation there
+            used = int((things.scores > 0).sum(1).amax())
+            things = things.take(best_first(things.scores)[:, :used])
+        trust = mask_scores(things.weights, raw["encoding"], self.mask_threshold)
+        scores = things.scores * trust
+        scores = torch.where(scores >= _MIN_SCORE, scores, 0)
+        things = things._replace(scores=scores).take(best_first(scores)[:, : self.max_instances])
+        return things, fuse_stuff(self.find_stuff(raw))
+
+    def _segment(
+        self,
+        things: Kernels,
+        stuff: Kernels,
+        encoding: Tensor,
+        size: FrameSize,
+        counts: tuple[int, int],
+        overlap_threshold: float,
+    ) -> SegmentMap:
+        """Compose one image from as many things and stuff channels as ``counts`` says."""
+        n_things, n_stuff = counts
+        present = (stuff.scores > 0).int().argsort(descending=True, stable=True)[:n_stuff]
+        thing_masks = soft_masks(things.weights[:n_things], encoding)
+        stuff_masks = soft_masks(stuff.weights[present], encoding)
+        slots = self.stuff_slots(stuff.classes[present])
+        unused = things.scores.shape[0] - n_things  # slots of stuff begin behind all of things
+        stuff_map = best_mask(stuff_masks, torch.where(slots > 0, slots + unused, 0), size)
+        masks = enlarged_masks(thing_masks, self.mask_threshold, steps_to(size))
+        owner = merge_panoptic(masks, stuff_map, overlap_threshold)
+        class_ids = torch.where(things.scores > 0, self.thing_ids[things.classes], 0)
+        first = 1 if self.merged else 0
+        stuff_scores = stuff.scores[first : first + len(self.stuff_ids)]
+        return SegmentMap(
+            owner,
+            torch.cat((class_ids, self.stuff_ids)),
+            torch.cat((things.scores, stuff_scores)),
+        )
+
+    def stuff_slots(self, channels: Tensor) -> Tensor:
+        """Return k for channels (N,) of stuff class k - 1, 0 for those of things: int64, (N,)."""
+        slots = channels if self.merged else channels + 1
+        return torch.where(slots <= len(self.stuff_ids), slots, 0)
+
+    def stuff_channels(self, class_ids: Tensor) -> Tensor:
+        """Return the region channel of category ids (S,), -1 for unknown ones: int64, (S,)."""
+        stuff = self.class_index(class_ids, self.stuff_ids)
+        things = self.class_index(class_ids, self.thing_ids)
+        if self.merged:
+            return torch.where(things >= 0, 0, torch.where(stuff >= 0, stuff + 1, -1))
+        return torch.where(things >= 0, things + len(self.stuff_ids), stuff)
+
+    def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
+        """Return lambda_pos L_pos and lambda_seg L_seg (Eq. 9), each for things and for stuff.
+
+        L_pos of things and L_seg are divided by the number of pairs of instance (or stuff class)
+        and level in the batch, L_pos of stuff by the cells of its level and the batch size.
+        """
+        raw = self(images)
+        with torch.autocast(images.device.type, enabled=False):
+            terms = [
+                self._image_loss({name: maps[i].float() for name, maps in raw.items()}, target)
+                for i, target in enumerate(targets)
+            ]
+        centers, regions, things, stuff = zip(*terms, strict=True)
+        things, stuff = torch.cat(things), torch.cat(stuff)
+        pairs = max(len(things), 1)
+        return {
+            "position_things": self.position_weight * sum(centers) / pairs,
+            "position_stuff": self.position_weight * sum(regions) / len(targets),
+            "segmentation_things": self.segmentation_weight * things.sum() / pairs,
+            "segmentation_stuff": self.segmentation_weight * stuff.sum() / max(len(stuff), 1),
+        }
+
+    def _image_loss(
+        self, raw: dict[str, Tensor], target: PanopticTarget
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return both sums of Eq. 2 and the dice of every pair of instance (class) and level."""
+        things = thing_targets(target, self.class_index(target.class_ids, self.thing_ids))
+        stuff = stuff_target(target, self.stuff_channels(target.class_ids), self.regions)
+        encoding = raw["encoding"]
+        center_losses, region_losses, thing_dice, stuff_dice = [], [], [], []
+        for level, scales in zip(LEVELS, self.scale_ranges, strict=True):
+            centers, regions, kernels = (
+                raw[f"{name}_{level}"] for name in ("centers", "regions", "kernels")
+            )
+            here, region = things.within(scales), region_map(stuff, regions.shape[1:])
+            center_losses.append(center_loss(centers, here))
+            region_losses.append(region_loss(regions, region))
+
+            sampled, shares = sample_kernels(centers, kernels, here, self.positives)
+            dice = mask_loss(self.thing_embedding(sampled), encoding, here.masks[:, None])
+            thing_dice.append((shares * dice).sum(1))
+
+            present = (region > 0).flatten(1).any(1)
+            pooled = pool_kernels(kernels, region[present] > 0)
+            stuff_dice.append(mask_loss(self.stuff_embedding(pooled), encoding, stuff[present]))
+        return sum(center_losses), sum(region_losses), torch.cat(thing_dice), torch.cat(stuff_dice)

@@ -1,0 +1,1 @@
+"""Operations on the device, one file each; nothing here knows a network."""

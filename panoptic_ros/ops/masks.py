@@ -1,0 +1,104 @@
+"""From soft masks at the network's resolution to masks of the label image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from panoptic_ros.ops.upsampling import ELEMENTS, Lines, Step
+
+
+class Mask(NamedTuple):
+    """A mask, or the part of it outside of which it is false.
+
+    Attributes:
+        inside: bool, (h, w).
+        rows: Which ones of the image these are.
+        columns: Likewise.
+    """
+
+    inside: Tensor
+    rows: slice
+    columns: slice
+
+    @classmethod
+    def whole(cls, inside: Tensor) -> Mask:
+        """Return a mask of the whole image."""
+        return cls(inside, slice(None), slice(None))
+
+    def placed(self, size: tuple[int, int]) -> Tensor:
+        """Return the mask of an image of ``size`` (rows, columns): bool."""
+        image = torch.zeros(size, dtype=torch.bool, device=self.inside.device)
+        image[self.rows, self.columns] = self.inside
+        return image
+
+
+def enlarged_masks(soft: Tensor, threshold: float, steps: Sequence[Step]) -> Iterator[Mask]:
+    """Up-sample soft masks and compare them with a threshold.
+
+    On CPUs only around what is above the threshold: elsewhere nothing between values below it
+    can be above.
+
+    Args:
+        soft: float32, (N, h, w).
+        threshold: What is above belongs to the mask.
+        steps: One or two.
+
+    Yields:
+        The masks in their order, in parts on CPUs.
+    """
+    if len(soft) == 0:
+        return
+    if soft.is_cuda:
+        pixels = max(step.size[0] * step.size[1] for step in steps)
+        for chunk in soft.split(max(1, ELEMENTS // pixels)):
+            for step in steps:
+                chunk = step(chunk)
+            yield from map(Mask.whole, chunk > threshold)
+        return
+    sizes = [soft.shape[1:], *(step.size for step in steps)]
+    axes = [step.lines(size) for step, size in zip(steps, sizes, strict=False)]
+    above = (soft > threshold).numpy()
+    spans = [[_span(line) for line in above.any(axis)] for axis in (2, 1)]
+    for values, rows, columns in zip(soft, *spans, strict=True):
+        yield _enlarged_part(values, threshold, axes, rows, columns)
+
+
+def _enlarged_part(
+    values: Tensor,
+    threshold: float,
+    axes: Sequence[tuple[Lines, Lines]],
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+) -> Mask:
+    """Up-sample what can become true of one mask.
+
+    Args:
+        values: (h, w), soft mask.
+        threshold: Of the mask.
+        axes: Of every step.
+        rows: First and last row with a value above the threshold.
+        columns: Likewise.
+    """
+    top = left = 0
+    for number, (vertical, horizontal) in enumerate(axes):
+        if number > 0:
+            above = (values > threshold).numpy()
+            rows, columns = (_span(above.any(axis), n) for axis, n in ((1, top), (0, left)))
+        margin = len(axes) - 1 - number  # the next step interpolates with the lines beside
+        new_rows = vertical.between(*rows, margin)
+        new_columns = horizontal.between(*columns, margin)
+        across = horizontal.interpolate(values, new_columns, dim=1, start=left)
+        values = vertical.interpolate(across, new_rows, dim=0, start=top)
+        top, left = new_rows.start, new_columns.start
+    return Mask(values > threshold, new_rows, new_columns)
+
+
+def _span(line: np.ndarray, start: int = 0) -> tuple[int, int]:
+    """Return first and last place that is true; (0, -2), around which is nothing, if none is."""
+    (places,) = np.nonzero(line)
+    return (start + int(places[0]), start + int(places[-1])) if len(places) else (0, -2)

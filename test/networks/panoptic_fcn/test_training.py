@@ -1,0 +1,268 @@
+"""What Panoptic FCN trains on, and its loss against a plain reference."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from panoptic_ros.data.targets import compact_target
+from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS
+from panoptic_ros.networks.panoptic_fcn.loss import dice_loss
+from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
+from panoptic_ros.networks.panoptic_fcn.targets import (
+    center_heatmap,
+    gaussian_radius,
+    region_map,
+    stuff_target,
+    thing_targets,
+)
+from panoptic_ros.truth import PanopticTarget
+
+THINGS, STUFF = [11, 12], [1, 2]
+SIZE = (64, 96)
+SCALES = ((1, 16), (12, 32), (24, 64), (48, 96), (80, 200))
+
+
+def target(*segments, stuff=1) -> PanopticTarget:
+    """Stuff of class ``stuff`` everywhere, and segments (class id, y1, x1, y2, x2[, crowd])."""
+    slots = torch.ones(SIZE, dtype=torch.long)
+    for number, (_, y1, x1, y2, x2, *_) in enumerate(segments, start=2):
+        slots[y1:y2, x1:x2] = number
+    slots[:, 92:] = 0  # padding
+    class_ids = torch.tensor([stuff, *(s[0] for s in segments)])
+    crowd = torch.tensor([False, *(len(s) > 5 for s in segments)])
+    return compact_target(slots, class_ids, class_ids > 10, crowd)
+
+
+def network(**settings) -> PanopticFCN:
+    torch.manual_seed(0)
+    return PanopticFCN(
+        THINGS,
+        STUFF,
+        backbone="resnet18_half",
+        norm="batch",
+        channels=64,
+        head_depth=1,
+        deformable_position=False,
+        encoder_channels=8,
+        scale_ranges=SCALES,
+        positives=3,
+        **settings,
+    )
+
+
+def things_of(truth):
+    classes = (truth.class_ids == 12).long()
+    return thing_targets(truth, classes)
+
+
+# Targets
+
+
+def test_instances_are_described_at_stride_4():
+    things = things_of(
+        target((11, 8, 16, 24, 48), (12, 40, 0, 64, 8), (11, 0, 60, 20, 80, "crowd"))
+    )
+    assert things.classes.tolist() == [0, 1]
+    assert things.boxes.tolist() == [[16, 32], [24, 8]]
+    assert things.masks.shape == (2, 16, 24)
+    assert things.masks[0, 2:6, 4:12].eq(1).all()
+    assert things.masks[0].sum() == 4 * 8
+    assert things.centers.tolist() == [[3.5, 7.5], [12.5, 0.5]]
+
+
+def test_an_instance_without_a_cell_at_stride_4_is_left_out():
+    things = things_of(target((11, 4, 4, 5, 5), (12, 8, 8, 24, 24)))
+    assert things.classes.tolist() == [1]
+
+
+def test_scale_ranges_overlap_and_include_their_ends():
+    things = things_of(target((11, 0, 0, 16, 16), (12, 32, 0, 48, 36)))  # sizes 16 and 24
+    levels = [things.within(scales).classes.tolist() for scales in SCALES]
+    assert levels == [[0], [0, 1], [1], [], []]
+
+
+def test_radius_is_cornernets():
+    """The least of three roots, here for a square; each divided by 2, not by 2a."""
+    n = 10.0
+    roots = [
+        (2 * n + math.sqrt(4 * n**2 - 4 * n**2 * 0.3 / 1.7)) / 2,
+        (4 * n + math.sqrt(16 * n**2 - 16 * 0.3 * n**2)) / 2,
+        (-2.8 * n + math.sqrt(2.8**2 * n**2 + 4 * 2.8 * 0.3 * n**2)) / 2,
+    ]
+    radius = gaussian_radius(torch.tensor([n]), torch.tensor([n]))
+    assert radius.item() == pytest.approx(min(roots))
+
+
+def test_heatmap_of_one_instance():
+    things = things_of(target((12, 8, 8, 56, 88)))  # center (32, 48) pixels
+    heatmap = center_heatmap(things, 2, (8, 12))
+    radius = int(gaussian_radius(torch.tensor([6.0]), torch.tensor([10.0])))
+    assert radius >= 1
+    sigma = (2 * radius + 1) / 3
+    row, column = int(7.5 / 2), int(11.5 / 2)  # mean cell at stride 4, halved, truncated
+    assert heatmap[1, row, column] == 1
+    assert heatmap[1, row, column + 1].item() == pytest.approx(math.exp(-1 / (2 * sigma**2)))
+    assert heatmap[1, row, column + radius] > 0
+    assert heatmap[1, row, column + radius + 1] == 0
+    assert not heatmap[0].any()
+
+
+def test_where_two_gaussians_of_a_class_meet_the_larger_counts():
+    boxes = (11, 0, 0, 32, 40), (11, 0, 40, 32, 80)
+    both = center_heatmap(things_of(target(*boxes)), 2, (8, 12))
+    alone = [center_heatmap(things_of(target(box)), 2, (8, 12)) for box in boxes]
+    assert torch.equal(both, torch.maximum(*alone))
+
+
+def test_stuff_target_counts_crowds_and_leaves_padding_out():
+    truth = target((11, 0, 0, 32, 32), (12, 32, 32, 64, 64, "crowd"), stuff=2)
+    net = network()
+    merged = stuff_target(truth, net.stuff_channels(truth.class_ids), net.regions)
+    assert merged.shape == (3, 16, 24)
+    assert merged[0].sum() == 2 * 64  # all things
+    assert merged[1].sum() == 0
+    assert merged[2].sum() == 16 * 23 - 2 * 64
+    net = network(things_in_stuff="separate")
+    separate = stuff_target(truth, net.stuff_channels(truth.class_ids), net.regions)
+    assert [int(channel.sum()) for channel in separate] == [0, 16 * 23 - 128, 64, 64]
+
+
+def test_half_covered_cells_of_a_region_count_and_less_do_not():
+    stuff = torch.zeros(1, 2, 6)
+    stuff[0, :, :3] = 1
+    assert region_map(stuff, (1, 3)).tolist() == [[[1.0, 0.5, 0.0]]]
+    stuff[0, :, 2] = 0.9
+    assert region_map(stuff, (1, 3)).flatten().tolist() == [1.0, 0.0, 0.0]
+
+
+def test_dice_by_hand():
+    masks = torch.tensor([[[0.5, 1.0]], [[0.0, 0.0]]])
+    targets = torch.tensor([[[1.0, 1.0]], [[0.0, 0.0]]])
+    expected = torch.tensor([1 - 2 * 1.5 / (1.25 + 2), 1.0])
+    torch.testing.assert_close(dice_loss(masks, targets), expected)
+
+
+# Loss
+
+
+def focal(logits, targets):
+    p = logits.sigmoid()
+    total = torch.zeros(())
+    for x, prob, t in zip(logits.flatten(), p.flatten(), targets.flatten(), strict=True):
+        p_t = prob * t + (1 - prob) * (1 - t)
+        alpha = 0.25 * t + 0.75 * (1 - t)
+        entropy = -(t * F.logsigmoid(x) + (1 - t) * F.logsigmoid(-x))
+        total = total + alpha * (1 - p_t) ** 2 * entropy
+    return total
+
+
+def reference_loss(net, raw, truths):
+    """The sheet's four terms, one instance and one class at a time."""
+    sums = {"centers": 0.0, "regions": 0.0, "things": 0.0, "stuff": 0.0}
+    pairs = stuff_pairs = 0
+    for b, truth in enumerate(truths):
+        encoding = raw["encoding"][b]
+        things = things_of(truth)
+        stuff = stuff_target(truth, net.stuff_channels(truth.class_ids), net.regions)
+
+        def mask_of(embedding, kernel, encoding=encoding):
+            return torch.einsum("c,chw->hw", embedding(kernel), encoding).sigmoid()
+
+        for level, scales in zip(LEVELS, SCALES, strict=True):
+            centers, regions, weights = (
+                raw[f"{name}_{level}"][b] for name in ("centers", "regions", "kernels")
+            )
+            size = tuple(centers.shape[1:])
+            here = things.within(scales)
+            sums["centers"] += focal(centers, center_heatmap(here, len(THINGS), size))
+            region = region_map(stuff, size)
+            sums["regions"] += focal(regions, region) / (size[0] * size[1])
+            for mask, c in zip(here.masks, here.classes.tolist(), strict=True):
+                pairs += 1
+                inside = F.interpolate(mask[None, None], size=size, mode="bilinear")[0, 0] > 0.1
+                cells = [
+                    (centers[c, y, x].sigmoid(), weights[:, y, x])
+                    for y in range(size[0])
+                    for x in range(size[1])
+                    if inside[y, x]
+                ]
+                cells = sorted(cells, key=lambda cell: -cell[0].item())[: net.positives]
+                for score, kernel in cells:
+                    share = score / sum(s for s, _ in cells)
+                    dice = dice_loss(mask_of(net.thing_embedding, kernel), mask)
+                    sums["things"] += share * dice
+            for c in range(net.regions):
+                if region[c].any():
+                    stuff_pairs += 1
+                    kernel = (weights * (region[c] > 0)).mean((1, 2))
+                    sums["stuff"] += dice_loss(mask_of(net.stuff_embedding, kernel), stuff[c])
+    return {
+        "position_things": net.position_weight * sums["centers"] / max(pairs, 1),
+        "position_stuff": net.position_weight * sums["regions"] / len(truths),
+        "segmentation_things": net.segmentation_weight * sums["things"] / max(pairs, 1),
+        "segmentation_stuff": net.segmentation_weight * sums["stuff"] / max(stuff_pairs, 1),
+    }
+
+
+@pytest.mark.parametrize("things_in_stuff", ["merged", "separate"])
+def test_loss_is_that_of_a_plain_reference(things_in_stuff):
+    net = network(things_in_stuff=things_in_stuff, segmentation_weight=4.0, position_weight=0.5)
+    net.eval()  # the same statistics for both passes
+    for head in (net.position_head.centers, net.kernel_head.kernels, net.thing_embedding):
+        nn.init.normal_(head.weight, std=0.1)  # scores and masks that differ
+    truths = [
+        target((11, 8, 16, 24, 48), (12, 30, 0, 64, 30), (12, 0, 60, 10, 70)),
+        target(stuff=2),
+    ]
+    images = torch.randn(2, 3, *SIZE)
+    losses = net.loss(images, truths)
+    with torch.no_grad():
+        expected = reference_loss(net, net(images), truths)
+    assert set(losses) == set(expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], torch.as_tensor(value), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "truths",
+    [
+        [target((11, 8, 16, 24, 48)), target((12, 0, 0, 64, 90))],
+        [target(), target(stuff=2)],
+    ],
+    ids=["things", "no things"],
+)
+def test_every_parameter_gets_a_gradient(truths):
+    """Also without instances: ranks of a distributed training must agree on what has one."""
+    net = network()
+    losses = net.loss(torch.randn(2, 3, *SIZE), truths)
+    assert all(torch.isfinite(value) for value in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_shares_of_the_sampled_kernels_pass_a_gradient_to_the_position_head():
+    net = network()
+    net.loss(torch.randn(1, 3, *SIZE), [target((11, 8, 16, 24, 48))])[
+        "segmentation_things"
+    ].backward()
+    assert net.position_head.centers.weight.grad.abs().max() > 0
+    assert net.position_head.regions.weight.grad is None
+
+
+def test_an_image_of_void_has_a_finite_loss():
+    void = compact_target(
+        torch.zeros(SIZE, dtype=torch.long),
+        torch.tensor([1]),
+        torch.tensor([False]),
+        torch.tensor([False]),
+    )
+    losses = network().loss(torch.randn(2, 3, *SIZE), [void, void])
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert losses["segmentation_stuff"] == 0
