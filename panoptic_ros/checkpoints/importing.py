@@ -26,6 +26,7 @@ FORMATS = {
     "epsnet": "panoptic_ros.networks.epsnet.checkpoint",
     "panoptic_fcn": "panoptic_ros.networks.panoptic_fcn.checkpoint",
     "torchvision": "panoptic_ros.checkpoints.backbones",
+    "efficientnet_lite": "panoptic_ros.checkpoints.backbones",
 }
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 NAMED_IN_ERRORS = 5

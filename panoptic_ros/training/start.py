@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from panoptic_ros.checkpoints import backbones
+from panoptic_ros.checkpoints.importing import misfits, read_state_dict
 from panoptic_ros.model_zoo import ModelConfig, load_model, parse_config
 from panoptic_ros.networks.base import PanopticNetwork
-from panoptic_ros.training.checkpoint import load_checkpoint
 from panoptic_ros.training.fields import RecipeError
 from panoptic_ros.training.recipe import Stage
 
@@ -98,28 +99,21 @@ def start_from(
 
 
 def load_backbone(network: nn.Module, path: Path) -> None:
-    """Give the module ``backbone`` the weights of a classifier of torchvision.
+    """Give the trunk of a network the weights of an ImageNet classifier.
 
     Args:
-        network: Changed in place; its backbone has torchvision's parameter names.
-        path: State dict as torchvision publishes it; its last layer ``fc`` is left out.
+        network: Changed in place.
+        path: State dict of a ResNet as torchvision publishes it, or of an EfficientNet-Lite; its
+            classifier is left out.
 
     Raises:
-        ValueError: The file is not a state dict, or not of that backbone.
-        OSError: It is missing.
+        ValueError: The file is not a state dict, or not of that trunk.
     """
-    weights = {k: v for k, v in load_checkpoint(path).items() if not k.startswith("fc.")}
-    backbone = network.get_submodule("backbone")
-    try:
-        result = backbone.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the backbone: {error}") from error
-    missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
-    if missing or result.unexpected_keys:
-        raise ValueError(
-            f"{path} is not of this backbone: it lacks {missing[:3]} and has "
-            f"{result.unexpected_keys[:3]}, which the backbone has not"
-        )
+    trunk = backbones.part(network)
+    weights = backbones.convert(read_state_dict(path))
+    if found := misfits(weights, trunk):
+        raise ValueError(f"{path} does not fit the backbone: {'; '.join(found[:3])}")
+    trunk.load_state_dict(weights, strict=False)  # all but counters, which misfits leaves out
 
 
 def _source_name(name: str, copy: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ from panoptic_ros.networks.dense_detection.targets import (
     assign_locations,
     levelness_target,
 )
-from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.suppression import Candidates, Detections, suppress, top_candidates
 from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
@@ -56,7 +56,7 @@ class DenseDetection(PanopticNetwork):
     Args:
         thing_ids: Category ids of the thing classes.
         stuff_ids: Category ids of the stuff classes.
-        backbone: Name of the ResNet.
+        backbone: See ``layers.backbones``.
         norm: ``frozen`` or ``batch`` norm in the ResNet.
         channels: Of the pyramid and the localisation tower.
         semantic_channels: Of the semantic tower.
@@ -86,7 +86,7 @@ class DenseDetection(PanopticNetwork):
         self.first_thing = 0 if things_first else len(stuff_ids)
         self.semantic_weight = semantic_weight
 
-        self.backbone = ResNet(backbone, norm=norm)
+        self.backbone = build_backbone(backbone, norm=norm)
         self.fpn = FeaturePyramidNetwork(
             self.backbone.channels[1:], channels, LastLevelP6P7(channels, channels)
         )

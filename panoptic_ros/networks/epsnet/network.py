@@ -25,7 +25,7 @@ from panoptic_ros.networks.epsnet.heads import (
     protohead,
 )
 from panoptic_ros.networks.epsnet.loss import multibox_loss, semantic_loss
-from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.ops.masks import Mask, enlarged_masks
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.upsampling import Step, upsampled_argmax
@@ -43,7 +43,7 @@ class EPSNet(PanopticNetwork):
     Args:
         thing_ids: Category ids of the thing classes.
         stuff_ids: Category ids of the stuff classes.
-        backbone: Name of the ResNet.
+        backbone: See ``layers.backbones``.
         freeze_norm: Keep the backbone's batch norm as it was loaded: statistics and affine.
         channels: Of the pyramid and the heads.
         prototypes: k.
@@ -69,7 +69,7 @@ class EPSNet(PanopticNetwork):
         super().__init__(thing_ids, stuff_ids)
         self.freeze_norm = freeze_norm
         self.anchor_sizes, self.square_anchors = tuple(anchor_sizes), square_anchors
-        self.backbone = ResNet(backbone)
+        self.backbone = build_backbone(backbone)
         self.pyramid = Pyramid(self.backbone.channels[1:], channels)
         self.fusion = CrossLayerAttention(channels)
         self.protohead = protohead(channels, prototypes)

@@ -17,7 +17,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.fpsnet.heads import PanopticHead, SingleFeatureMap
-from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.networks.layers.retinanet import RetinaNet
 from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
@@ -39,7 +39,7 @@ class FPSNet(PanopticNetwork):
         stuff_ids: Category ids of the stuff classes. Without any (Pascal VOC) the head's
             "unlabelled" output is kept at inference and gives void; else every pixel would
             belong to an instance. The letter does not say how it got its VOC backgrounds.
-        backbone: Name of the ResNet, see ``layers.resnet.ResNet``.
+        backbone: See ``layers.backbones``.
         norm: ``batch`` or ``frozen``, of the backbone only; the letter does not say which.
         fpn_channels: Channels of P3..P7. P6 is made from C5, as in the RetinaNet paper.
         head_channels: Width of RetinaNet's two heads.
@@ -110,7 +110,7 @@ class FPSNet(PanopticNetwork):
         self.spread = spread
         self.ground_truth_boxes = ground_truth_boxes
 
-        self.backbone = ResNet(backbone, norm)
+        self.backbone = build_backbone(backbone, norm)
         c3_c5 = self.backbone.channels[1:]
         last_levels = LastLevelP6P7(c3_c5[-1], fpn_channels)
         last_levels.use_P5 = False

@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 # name: block, blocks per stage, channels of the stem
-_RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...], int]] = {
+RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...], int]] = {
     "resnet18_half": (BasicBlock, (2, 2, 2, 2), 32),
     "resnet18": (BasicBlock, (2, 2, 2, 2), 64),
     "resnet50": (Bottleneck, (3, 4, 6, 3), 64),
@@ -49,9 +49,9 @@ class ResNet(nn.Module):
         stride_in_1x1: bool = False,
     ) -> None:
         super().__init__()
-        if name not in _RESNETS:
-            raise ValueError(f"unknown backbone {name!r}; there are {', '.join(_RESNETS)}")
-        block, depths, width = _RESNETS[name]
+        if name not in RESNETS:
+            raise ValueError(f"unknown backbone {name!r}; there are {', '.join(RESNETS)}")
+        block, depths, width = RESNETS[name]
         norm_layer = _norm_layer(norm, norm_eps)
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(width)

@@ -18,7 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from panoptic_ros.networks.base import PanopticNetwork
-from panoptic_ros.networks.layers.resnet import ResNet
+from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.networks.panoptic_fcn.fusion import fuse_stuff, fuse_things
 from panoptic_ros.networks.panoptic_fcn.heads import (
     FeatureEncoder,
@@ -52,7 +52,7 @@ class PanopticFCN(PanopticNetwork):
     Args:
         thing_ids: Category ids of the thing classes.
         stuff_ids: Category ids of the stuff classes.
-        backbone: Name of the ResNet trunk.
+        backbone: See ``layers.backbones``.
         norm: Batch norm of the trunk, ``frozen`` or ``batch``.
         stride_in_1x1: Where bottlenecks have their stride, see ``ResNet``.
         channels: Of the pyramid, the semantic FPN and the heads; 64 or another multiple of 32.
@@ -126,7 +126,7 @@ class PanopticFCN(PanopticNetwork):
         self.segmentation_weight = segmentation_weight
 
         self.regions = stuff + (1 if self.merged else things)  # N_st
-        self.backbone = ResNet(backbone, norm=norm, stride_in_1x1=stride_in_1x1)
+        self.backbone = build_backbone(backbone, norm=norm, stride_in_1x1=stride_in_1x1)
         self.fpn = FeaturePyramidNetwork(
             self.backbone.channels, channels, extra_blocks=LastLevelP6P7(channels, channels)
         )
