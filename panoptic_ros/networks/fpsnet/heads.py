@@ -12,24 +12,31 @@ class SingleFeatureMap(nn.Module):
     """S = S3 + S4 + S5 at 1/8 of the input (section III-B.2).
 
     An up-sampling step is a 3x3 convolution with ReLU, then bilinear up-sampling by 2: two for
-    P5, one for P4; P3 gets the convolution alone.
+    P5, one for P4; P3 gets the convolution alone. At 1/4, which is not in the letter, S2 joins
+    and each of the others has one step more.
+
+    Args:
+        in_channels: Of the pyramid.
+        channels: F_dim.
+        finest: First level of the pyramid that takes part, 3 or 2.
     """
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, finest: int = 3) -> None:
         super().__init__()
-        self.p3 = _conv_relu(in_channels, channels)
-        self.p4 = nn.Sequential(_conv_relu(in_channels, channels), _upsample())
-        self.p5 = nn.Sequential(
-            _conv_relu(in_channels, channels),
-            _upsample(),
-            _conv_relu(channels, channels),
-            _upsample(),
-        )
+        self._levels = [f"p{level}" for level in range(finest, 6)]
+        for steps, name in enumerate(self._levels):
+            layers: list[nn.Module] = []
+            for step in range(max(1, steps)):
+                layers.append(_conv_relu(in_channels if step == 0 else channels, channels))
+                layers += [_upsample()] if steps else []
+            self.add_module(name, layers[0] if not steps else nn.Sequential(*layers))
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        """Return S (B, F_dim, H / 8, W / 8) of the maps P3, P4, P5, ..."""
-        p3, p4, p5 = pyramid[:3]
-        return self.p3(p3) + self.p4(p4) + self.p5(p5)
+        """Return S (B, F_dim, h, w) at the size of the first of the maps, the finest level's."""
+        total = self.get_submodule(self._levels[0])(pyramid[0])
+        for name, features in zip(self._levels[1:], pyramid[1:], strict=False):
+            total = total + self.get_submodule(name)(features)
+        return total
 
 
 class PanopticHead(nn.Module):

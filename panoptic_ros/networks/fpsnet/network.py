@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.ops import FeaturePyramidNetwork, box_iou
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from panoptic_ros.networks.base import PanopticNetwork
@@ -22,9 +21,7 @@ from panoptic_ros.networks.layers.retinanet import RetinaNet
 from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
 
-_STRIDE = 8  # of the single feature map
-_DETECTION_WEIGHT, _PANOPTIC_WEIGHT = 0.5, 1.0  # lambda_det, lambda_pan of equation 1
-_MATCH_IOU = 0.5
+_STRIDES = {8: 3, 4: 2}  # of the single feature map, and the finest level that it is made of
 
 
 class FPSNet(PanopticNetwork):
@@ -64,6 +61,7 @@ class FPSNet(PanopticNetwork):
         ground_truth_boxes: Part of the training images, 0..1, whose masks come from the true
             boxes instead of the predicted ones. Not in the letter, which trains with 0: helps
             short trainings, in which the detector is late.
+        stride: Of the single feature map: the letter's 8, or 4 for what is thin or far away.
         loss_stride: 1, 2, 4 or 8: the panoptic loss looks at every n-th row and column. The
             letter does not give its resolution; at 1 the up-sampled logits are most of the cost
             of a training step on a CPU.
@@ -95,15 +93,16 @@ class FPSNet(PanopticNetwork):
         spread: str = "quarter_size",
         norm_order: str = "conv-bn-relu",
         ground_truth_boxes: float = 0.0,
+        stride: int = 8,
         loss_stride: int = 1,
     ) -> None:
         super().__init__(thing_ids, stuff_ids)
         _check_choice("attention", attention, ("soft", "hard"))
         _check_choice("spread", spread, ("quarter_size", "quarter_variance"))
         _check_choice("norm_order", norm_order, ("conv-bn-relu", "conv-relu-bn"))
-        if loss_stride not in (1, 2, 4, _STRIDE):
-            raise ValueError(f"loss_stride is {loss_stride}; expected 1, 2, 4 or {_STRIDE}")
-        self.loss_stride = loss_stride
+        _check_choice("stride", stride, tuple(_STRIDES))
+        _check_choice("loss_stride", loss_stride, [n for n in (1, 2, 4, 8) if n <= stride])
+        self.stride, self.loss_stride = stride, loss_stride
         self.num_attention = num_attention
         self.attention_scale = attention_scale
         self.attention = attention
@@ -111,10 +110,11 @@ class FPSNet(PanopticNetwork):
         self.ground_truth_boxes = ground_truth_boxes
 
         self.backbone = build_backbone(backbone, norm)
-        c3_c5 = self.backbone.channels[1:]
-        last_levels = LastLevelP6P7(c3_c5[-1], fpn_channels)
+        self._finest = _STRIDES[stride]
+        channels = self.backbone.channels[self._finest - 2 :]
+        last_levels = LastLevelP6P7(channels[-1], fpn_channels)
         last_levels.use_P5 = False
-        self.fpn = FeaturePyramidNetwork(c3_c5, fpn_channels, last_levels)
+        self.fpn = FeaturePyramidNetwork(channels, fpn_channels, last_levels)
         self.detector = RetinaNet(
             len(thing_ids),
             fpn_channels,
@@ -125,7 +125,7 @@ class FPSNet(PanopticNetwork):
             candidates,
             nms_threshold,
         )
-        self.single_map = SingleFeatureMap(fpn_channels, feature_channels)
+        self.single_map = SingleFeatureMap(fpn_channels, feature_channels, self._finest)
         self.panoptic_head = PanopticHead(
             num_attention + feature_channels,
             panoptic_channels,
@@ -141,9 +141,10 @@ class FPSNet(PanopticNetwork):
             ``class_logits`` (B, A, N_things) and ``box_deltas`` (B, A, 4) over all anchors, and
             ``features`` (B, F_dim, H / 8, W / 8), the single feature map S.
         """
-        c3_c5 = self.backbone(images)[1:]
-        pyramid = list(self.fpn({f"p{i + 3}": c for i, c in enumerate(c3_c5)}).values())
-        logits, deltas = self.detector(pyramid)
+        maps = self.backbone(images)[self._finest - 2 :]
+        levels = {f"p{level}": c for level, c in enumerate(maps, start=self._finest)}
+        pyramid = list(self.fpn(levels).values())
+        logits, deltas = self.detector(pyramid[3 - self._finest :])
         features = self.single_map(pyramid)
         return {"class_logits": logits, "box_deltas": deltas, "features": features}
 
@@ -161,7 +162,7 @@ class FPSNet(PanopticNetwork):
         Returns:
             float32, (B, N_att, *grid), 0..C_att.
         """
-        boxes = boxes.float() / _STRIDE
+        boxes = boxes.float() / self.stride
         x = self._bell(boxes[..., 0], boxes[..., 2], grid[1])
         y = self._bell(boxes[..., 1], boxes[..., 3], grid[0])
         scale = self.attention_scale * valid
@@ -195,7 +196,7 @@ class FPSNet(PanopticNetwork):
         found = self.detector.detect(
             raw["class_logits"],
             raw["box_deltas"],
-            (grid[0] * _STRIDE, grid[1] * _STRIDE),
+            (grid[0] * self.stride, grid[1] * self.stride),
             features.new_tensor([size.valid[::-1] for size in sizes], dtype=torch.float32),
             self.num_attention,
             options.score_threshold,
@@ -215,7 +216,7 @@ class FPSNet(PanopticNetwork):
         return [SegmentMap(*item) for item in zip(slots, class_ids, scores, strict=True)]
 
     def _slots(self, logits: Tensor, size: FrameSize) -> Tensor:
-        slots = upsampled_argmax(logits, Step((_STRIDE, _STRIDE), size.valid)) + 1
+        slots = upsampled_argmax(logits, Step((self.stride, self.stride), size.valid)) + 1
         if self.stuff_ids.numel() == 0:
             slots = slots.where(slots <= self.num_attention, 0)
         return resize_nearest(slots, size.output).int()
@@ -225,103 +226,12 @@ class FPSNet(PanopticNetwork):
         return logits.split([self.num_attention, self.stuff_ids.numel(), 1, 1], dim=1)
 
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
-        """Return the terms of equation 1, weighted: L = 0.5 L_det + 1.0 L_pan.
+        """Return the terms of equation 1; see ``training.loss``."""
+        from panoptic_ros.networks.fpsnet.training import loss
 
-        L_det is RetinaNet's focal and box loss; crowds are no objects there. L_pan is the softmax
-        cross-entropy of the head's logits, up-sampled to 1/loss_stride of the input, averaged
-        over all pixels.
-        Its masks come from the boxes that the detector predicts in this very step; no gradient
-        flows through them. While the detector finds nothing, all things are "unmatched".
-        """
-        raw = self(images)
-        size = (images.shape[2], images.shape[3])
-        instances = [self._instances(target) for target in targets]
-        true_boxes = [t.boxes[i] for t, i in zip(targets, instances, strict=True)]
-        labels = [
-            self.class_index(t.class_ids[i], self.thing_ids)
-            for t, i in zip(targets, instances, strict=True)
-        ]
-        focal, distance = self.detector.loss(
-            raw["class_logits"], raw["box_deltas"], size, true_boxes, labels
-        )
-        boxes = self._training_boxes(raw, size, true_boxes)
-        matches = torch.stack([match_boxes(b, t) for b, t in zip(boxes, true_boxes, strict=True)])
-        features = raw["features"]
-        attention = self.attention_masks(boxes, matches >= 0, features.shape[2:])
-        logits = self.panoptic_head(features, attention.to(features.dtype)).float()
-        stride = self.loss_stride
-        logits = F.interpolate(logits, scale_factor=float(_STRIDE // stride), mode="bilinear")
-        truth = [
-            self.panoptic_target(*item) for item in zip(targets, instances, matches, strict=True)
-        ]
-        sampled = torch.stack(truth)[:, stride // 2 :: stride, stride // 2 :: stride]
-        panoptic = F.cross_entropy(logits, sampled)
-        return {
-            "classification": _DETECTION_WEIGHT * focal,
-            "boxes": _DETECTION_WEIGHT * distance,
-            "panoptic": _PANOPTIC_WEIGHT * panoptic,
-        }
-
-    def _instances(self, target: PanopticTarget) -> Tensor:
-        """Indices of the segments that are single things of a known class."""
-        known = self.class_index(target.class_ids, self.thing_ids) >= 0
-        return target.instances[known[target.instances]]
-
-    @torch.no_grad()
-    def _training_boxes(
-        self, raw: dict[str, Tensor], size: tuple[int, int], true_boxes: Sequence[Tensor]
-    ) -> Tensor:
-        """Boxes of the attention masks, shuffled over the slots: (B, N_att, 4)."""
-        batch = len(true_boxes)
-        limits = raw["features"].new_tensor(size[::-1], dtype=torch.float32).expand(batch, 2)
-        boxes = self.detector.detect(
-            raw["class_logits"], raw["box_deltas"], size, limits, self.num_attention
-        ).boxes
-        device = boxes.device
-        for i, truth in enumerate(true_boxes):
-            if torch.rand(()) < self.ground_truth_boxes:
-                chosen = truth[torch.randperm(len(truth), device=device)[: self.num_attention]]
-                boxes[i] = F.pad(chosen, (0, 0, 0, self.num_attention - len(chosen)))
-        order = torch.rand(batch, self.num_attention, device=device).argsort(dim=1)
-        return boxes.gather(1, order[..., None].expand(-1, -1, 4))
-
-    def panoptic_target(
-        self, target: PanopticTarget, instances: Tensor, matches: Tensor
-    ) -> Tensor:
-        """What the panoptic head is to say about every pixel: int64, (H, W), 0..N_out + 1.
-
-        N_att slots, N_stuff classes, then things without a mask, then what has no label: void,
-        crowds, and classes that the network does not have.
-
-        Args:
-            target: The truth.
-            instances: Segments that are single things, (G,).
-            matches: Index among them of the box in each slot, or -1, (N_att,).
-        """
-        number = self.num_attention
-        unmatched = number + self.stuff_ids.numel()
-        unlabelled = unmatched + 1
-        stuff = self.class_index(target.class_ids, self.stuff_ids)
-        output = torch.where(stuff >= 0, number + stuff, unlabelled)
-        output[instances] = unmatched
-        slots = torch.nonzero(matches >= 0).flatten()
-        output[instances[matches[slots]]] = slots
-        return torch.cat((output.new_full((1,), unlabelled), output))[target.slots]
+        return loss(self, images, targets)
 
 
-def match_boxes(boxes: Tensor, true_boxes: Tensor) -> Tensor:
-    """Match boxes (N, 4) and true boxes (G, 4): for each box the index of its own, or -1.
-
-    A pair is one where each is the other's best and the IoU is above 0.5 (section III-A.3; of
-    the boxes, whatever their class).
-    """
-    nowhere = boxes.new_tensor([[-2.0, -2.0, -1.0, -1.0]])  # so that there is always one
-    iou = box_iou(boxes, torch.cat((true_boxes, nowhere)))
-    best, match = iou.max(dim=1)
-    mutual = iou.argmax(dim=0)[match] == torch.arange(len(boxes), device=boxes.device)
-    return torch.where(mutual & (best > _MATCH_IOU), match, -1)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}; expected {' or '.join(choices)}")
+        raise ValueError(f"{name} is {value!r}; expected {' or '.join(map(str, choices))}")

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.networks import build_network
-from panoptic_ros.networks.fpsnet.network import FPSNet, match_boxes
+from panoptic_ros.networks.fpsnet.network import FPSNet
+from panoptic_ros.networks.fpsnet.training import match_boxes, panoptic_target
 from panoptic_ros.prediction import Category
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions
 
@@ -356,7 +357,7 @@ def test_the_target_of_the_panoptic_head():
     """Outputs: slots 0..2, stuff 3..4, unmatched 5, unlabelled 6. Car 0 is in slot 2."""
     network = small()
     target = hand_made_target()
-    output = network.panoptic_target(target, torch.tensor([2, 3]), torch.tensor([-1, -1, 0]))
+    output = panoptic_target(network, target, torch.tensor([2, 3]), torch.tensor([-1, -1, 0]))
     assert output.tolist() == [[6, 3, 3, 4], [2, 2, 3, 4], [5, 5, 6, 6], [6, 6, 6, 4]]
 
 
