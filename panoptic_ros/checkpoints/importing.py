@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from panoptic_ros.model_zoo import ModelConfig, load_config, save_model
@@ -72,7 +73,7 @@ def import_checkpoint(
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint file, whatever they are wrapped in.
+    """Read the tensors of a checkpoint file (.safetensors or PyTorch's), however wrapped.
 
     Nothing but tensors and plain data is unpickled. A state dict may stand in ``model``,
     ``state_dict`` or ``model_state_dict`` beside optimiser state and the like, and its keys may
@@ -82,6 +83,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: The file cannot be read, or holds no state dict.
     """
     try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error

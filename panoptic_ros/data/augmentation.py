@@ -85,6 +85,9 @@ class Augmentation:
             the crop is chosen such that something other than a crowd is left (EPSNet).
         flip: Probability of mirroring left to right.
         photometric: Distort brightness, contrast, saturation and hue (the SSD recipe).
+        light: Other times of the day: a gamma of exp(-light..light) and a cast of colour, each
+            channel times exp(-light..light / 4). 0 for none.
+        paste: At most so many things of another image are pasted in; needs ``crop_size``.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
@@ -96,6 +99,8 @@ class Augmentation:
     crop_drops_off_center: bool = False
     flip: float = 0.5
     photometric: bool = True
+    light: float = 0.0
+    paste: int = 0
 
     def __post_init__(self) -> None:
         """Check the values; raises ValueError naming the field."""
@@ -105,8 +110,11 @@ class Augmentation:
             raise ValueError(f"flip is {self.flip}; expected a probability 0..1")
         if (self.square or self.long_side) and not self.short_sides:
             raise ValueError("square and long_side need short_sides")
-        if (self.crop_on_instance or self.crop_drops_off_center) and not self.crop_size:
-            raise ValueError("crop_on_instance and crop_drops_off_center need crop_size")
+        needing = (self.crop_on_instance, self.crop_drops_off_center, self.paste)
+        if any(needing) and not self.crop_size:
+            raise ValueError("crop_on_instance, crop_drops_off_center and paste need crop_size")
+        if self.light < 0 or self.paste < 0:
+            raise ValueError(f"light is {self.light}, paste {self.paste}; expected 0 or more")
 
     def __call__(self, image: Tensor, target: PanopticTarget) -> Sample:
         """Return a changed copy of an image, uint8 (3, H, W), and of its truth."""
@@ -120,6 +128,8 @@ class Augmentation:
             image, target = flip(image, target)
         if self.photometric:
             image = v2.RandomPhotometricDistort()(image)
+        if self.light:
+            image = relit(image, self.light)
         return image.as_subclass(Tensor), target
 
     def _scaled_size(self, size: Sequence[int]) -> tuple[int, int]:
@@ -163,6 +173,15 @@ class Augmentation:
             ]
         top, left = (low + _random_below(high - low + 1) for low, high in corner)
         return top, left
+
+
+def relit(image: Tensor, strength: float) -> Tensor:
+    """Return an image, uint8 (3, H, W), as at another time of the day; see ``Augmentation``."""
+    gamma = torch.empty(()).uniform_(-strength, strength).exp()
+    cast = torch.empty(3, 1).uniform_(-strength / 4, strength / 4).exp()
+    levels = torch.linspace(0, 1, 256) ** gamma * cast * 255
+    table = levels.round().clamp(max=255).to(torch.uint8)
+    return torch.stack([row[channel.long()] for row, channel in zip(table, image, strict=True)])
 
 
 def _random_below(number: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
         annotations: The JSON file.
         images: The folder of the images.
         segments: The folder of the id PNGs; the JSON's path without ``.json`` unless given.
+        only: Regular expression; images whose file name it is not found in are left out.
+        without: Likewise; images whose file name it is found in are left out.
 
     Attributes:
         categories: The class table of the JSON.
@@ -105,7 +108,12 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
     """
 
     def __init__(
-        self, annotations: Path | str, images: Path | str, segments: Path | str | None = None
+        self,
+        annotations: Path | str,
+        images: Path | str,
+        segments: Path | str | None = None,
+        only: str = "",
+        without: str = "",
     ) -> None:
         annotations = Path(annotations)
         self.images = Path(images)
@@ -117,7 +125,8 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
         try:
             self.categories: tuple[Category, ...] = _read_categories(content["categories"])
             image_of = {image["id"]: image for image in content["images"]}
-            self.entries = [(image_of[a["image_id"]], a) for a in content["annotations"]]
+            entries = [(image_of[a["image_id"]], a) for a in content["annotations"]]
+            self.entries = [e for e in entries if _is_chosen(e[0]["file_name"], only, without)]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{annotations} is not COCO panoptic JSON: no {error}") from error
 
@@ -137,6 +146,10 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
+
+
+def _is_chosen(name: str, only: str, without: str) -> bool:
+    return bool(re.search(only, name)) and not (without and re.search(without, name))
 
 
 def _read_categories(entries: Sequence[Mapping[str, Any]]) -> tuple[Category, ...]:

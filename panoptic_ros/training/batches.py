@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from panoptic_ros.data.augmentation import Augmentation
+from panoptic_ros.data.copy_paste import paste_things
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.prediction import Category
 from panoptic_ros.training.fields import RecipeError, parse
@@ -203,6 +204,10 @@ class TrainingMix(Dataset):
         source, index = self._order[number]
         seed_all((self._seed, 3, number))
         image, target = self._augment(*self._sets[source][index])
+        if self._augment.paste:
+            other, place = self._order[number + int(torch.randint(1, _BLOCK, ()))]
+            pasted = self._augment(*self._sets[other][place])
+            image, target = paste_things(image, target, *pasted, self._augment.paste)
         return image, target, f"data[{source}][{index}]"
 
 

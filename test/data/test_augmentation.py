@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import masks_to_boxes
 
-from panoptic_ros.data.augmentation import Augmentation, centered, crop, flip, resize
+from panoptic_ros.data.augmentation import Augmentation, centered, crop, flip, relit, resize
 from panoptic_ros.data.synthetic import SyntheticStreets
 from panoptic_ros.data.targets import compact_target
 from panoptic_ros.truth import PanopticTarget
@@ -282,3 +282,19 @@ def test_crowds_stay_crowds_wherever_they_are_listed(order):
     assert truth.class_ids[truth.instances].tolist() == [5]
     assert truth.masks(truth.is_crowd.nonzero().flatten())[0, :, :3].all()
     assert truth.semantic()[0].tolist() == [6] * 3 + [5] * 4 + [8] * 4
+
+
+def test_light_is_a_gamma_and_a_cast_of_colour():
+    image = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256).contiguous()
+    torch.manual_seed(0)
+    changed = relit(image, 0.5)
+    assert changed.dtype == torch.uint8 and (changed[:, 0, 0] == 0).all()
+    assert (changed[:, :, 1:] >= changed[:, :, :-1]).all()  # nothing darker becomes lighter
+    factors = changed[:, 0, 128].float() / changed[:, 0, 128].float().mean()
+    assert 0.03 < factors.max() - factors.min() < 0.3
+    assert torch.equal(relit(image, 0.0), image)
+
+
+def test_negative_light_is_refused():
+    with pytest.raises(ValueError, match="light is -1"):
+        Augmentation(light=-1)

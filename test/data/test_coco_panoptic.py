@@ -132,3 +132,14 @@ def test_reader_agrees_with_the_annotations_of_camvid():
         assert boxes.tolist() == [s["bbox"] for s in segments]
         areas = target.slots.flatten().bincount(minlength=len(segments) + 1)[1:]
         assert areas.tolist() == [s["area"] for s in segments]
+
+
+def test_images_are_chosen_by_their_names(data_set):
+    def names(**choice):
+        data = CocoPanoptic(data_set / "truth.json", data_set / "images", **choice)
+        return sorted(image["file_name"] for image, _ in data.entries)
+
+    assert names() == ["0.png", "1.png"]
+    assert names(only="^1") == ["1.png"]
+    assert names(without="^1") == ["0.png"]
+    assert names(only="png", without="^0|^1") == []

@@ -12,6 +12,7 @@ from panoptic_ros.training.start import check_prefixes, model_config
 VARIABLES = (
     "CAMVID",
     "STREETS",
+    "TRUNK",
     "CITYSCAPES",
     "COCO",
     "MAPILLARY",
