@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from panoptic_ros.demo.processes import Processes
-from panoptic_ros.ros.frame_statistics import percentile
+from panoptic_ros.ros.frame_statistics import percentiles
 
 PEERS = "benchmarks.node_peers"
 READY_SECONDS = 120.0
@@ -130,12 +130,12 @@ def overhead(seconds: float) -> Iterator[tuple[str, str, str]]:
     options = {"seconds": seconds, "size": FULL_HD}
     with rig(options, listen=("/image",)) as run:
         ages = run.run()["/image"]
-        direct = percentile(ages, 0.5)
+        direct = percentiles(ages)["p50"]
     yield "1080p bgr8 at 30 Hz, camera to receiver: age p50", f"{direct:.1f} ms", ""
     yield "- frames lost", f"{run.sent - len(ages)} of {run.sent}", ""
     with rig(options, listen=("/panoptic/labels",), parameters={"model": FREE}) as run:
         ages = run.run()["/panoptic/labels"]
-        middle, late = percentile(ages, 0.5), percentile(ages, 0.95)
+        middle, late = percentiles(ages).values()
         yield "the same through the node, free model: age p50", f"{middle:.1f} ms", "12 ms"
         yield "- against the direct way", f"{middle / direct:.2f}", ""
         yield "- p95", f"{late:.1f} ms", ""
@@ -177,7 +177,7 @@ def overlap(seconds: float) -> Iterator[tuple[str, str, str]]:
                 busy = run.stage("segment") * run.count("published") / (10 * seconds)
                 what = f"1080p {name} at 60 Hz, {words or model}: model at work"
                 yield what, f"{busy:.0f} %", "100 %"
-                rate, age = len(ages) / seconds, percentile(ages, 0.5)
+                rate, age = len(ages) / seconds, percentiles(ages)["p50"]
                 yield "- published, age p50", f"{rate:.1f} Hz, {age:.0f} ms", ""
 
 

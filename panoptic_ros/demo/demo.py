@@ -156,8 +156,8 @@ def _make_report(images: ImageBag, log: Log, check: StampCheck, recording: Path)
         "frames": reporting.account_for_frames(len(log.sent), len(instances), log.counters),
         "stamps": check.summary(),
         "latency_ms": {
-            "end_to_end": reporting.percentiles(latencies),
-            "inference": reporting.percentiles(inference),
+            "end_to_end": reporting.rounded_percentiles(latencies),
+            "inference": reporting.rounded_percentiles(inference),
             "node_stages": reporting.stage_latencies(diagnostics),
         },
         "rate_hz": {

@@ -15,6 +15,7 @@ import numpy as np
 import panoptic_ros
 from panoptic_ros.demo.processes import package_version, ros_distribution
 from panoptic_ros.demo.results import Result
+from panoptic_ros.ros.frame_statistics import percentiles
 
 MILLISECONDS = 1e-6  # of a nanosecond
 # What the node counts for a frame besides received: each frame ends in exactly one of them.
@@ -103,12 +104,9 @@ def account_for_frames(
     }
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
+def rounded_percentiles(values: Sequence[float]) -> dict[str, float]:
     """Return p50 and p95 of some milliseconds, rounded to a tenth; empty for no values."""
-    if not values:
-        return {}
-    p50, p95 = np.percentile(values, [50, 95], method="inverted_cdf")  # values that occurred
-    return {"p50": round(float(p50), 1), "p95": round(float(p95), 1)}
+    return {name: round(value, 1) for name, value in percentiles(values).items()}
 
 
 def rate(times: Sequence[int]) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from panoptic_ros.ros.frame_statistics import CameraStatistics, percentile
+from panoptic_ros.ros.frame_statistics import CameraStatistics, percentiles
 from panoptic_ros.ros.inputs import CameraInput
 from panoptic_ros.ros.loading import memory_in_use
 from panoptic_ros.ros.model_service import ModelService
@@ -22,12 +22,12 @@ class Errors:
 
     Attributes:
         last: The latest error, which may be over.
-        standing: Why the node cannot work now; empty when it can.
+        persistent: Why the node cannot work now; empty when it can.
     """
 
     def __init__(self) -> None:
         self.last = ""
-        self.standing = ""
+        self.persistent = ""
         self._noted_at = float("-inf")
 
     def note(self, text: str) -> None:
@@ -44,7 +44,7 @@ def model_status(
 ) -> DiagnosticStatus:
     """Describe the node in a lifecycle state, its model and how long its stages take."""
     level, message = OK, f"{state}, loading {models.loading}" if models.loading else state
-    if failure := errors.standing or (pipeline.failure if pipeline else ""):
+    if failure := errors.persistent or (pipeline.failure if pipeline else ""):
         level, message = ERROR, failure
     elif errors.is_recent():
         level, message = WARN, errors.last
@@ -66,8 +66,7 @@ def model_status(
         }
     if pipeline:
         for stage, seconds in pipeline.stages.latest().items():
-            values[f"{stage} p50 (ms)"] = _milliseconds(percentile(seconds, 0.5))
-            values[f"{stage} p95 (ms)"] = _milliseconds(percentile(seconds, 0.95))
+            values |= _spans(stage, seconds)
     return _status(level, name, message, hardware, values)
 
 
@@ -92,9 +91,7 @@ def camera_status(
         **statistics.counts(),
         "last refusal": statistics.refusal,
     }
-    if ages := statistics.ages():
-        values["age p50 (ms)"] = _milliseconds(percentile(ages, 0.5))
-        values["age p95 (ms)"] = _milliseconds(percentile(ages, 0.95))
+    values |= _spans("age", statistics.ages())
     return _status(level, name, message, input_.topic, values)
 
 
@@ -110,5 +107,5 @@ def _status(
     )
 
 
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f}"
+def _spans(what: str, seconds: Sequence[float]) -> dict[str, str]:
+    return {f"{what} {p} (ms)": f"{s * 1e3:.1f}" for p, s in percentiles(seconds).items()}

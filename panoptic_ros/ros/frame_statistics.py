@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 WINDOW = 5.0  # seconds that rates look back
 KEPT = 300  # measurements that percentiles look back
@@ -118,7 +120,9 @@ class StageTimes:
             return {stage: list(values) for stage, values in self._seconds.items()}
 
 
-def percentile(values: list[float], part: float) -> float:
-    """Return the value that ``part`` (0..1) of ``values`` do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Return p50 and p95 of measurements by nearest rank, so values that occurred; {} of none."""
+    if not values:
+        return {}
+    p50, p95 = np.percentile(values, [50, 95], method="inverted_cdf")
+    return {"p50": float(p50), "p95": float(p95)}

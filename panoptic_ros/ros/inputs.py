@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rclpy
@@ -12,8 +12,8 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
-from panoptic_ros.ros.frame_statistics import CameraStatistics
-from panoptic_ros.ros.parameters import Parameters
+from panoptic_ros.ros.pipeline import Camera, Pipeline
+from panoptic_ros.ros.service import Service
 from panoptic_ros.ros.worker import Frame, RateLimit
 from panoptic_ros.system import large_image_environment, profile_variable
 
@@ -36,10 +36,9 @@ class CameraInput:
     Args:
         node: Owner of the subscription.
         camera: Name of the camera; the empty name is the single one.
-        parameters: Returns those in force.
-        wanted: Tells whether anybody wants the results.
-        statistics: Of the camera.
-        on_frame: Takes a frame; returns the one that it replaces, if any.
+        service: The parameters in force.
+        target: Where the results and the counts of the camera go.
+        pipeline: Takes the frames.
 
     Attributes:
         topic: Resolved name of the subscribed topic.
@@ -51,21 +50,19 @@ class CameraInput:
         self,
         node: Node,
         camera: str,
-        parameters: Callable[[], Parameters],
-        wanted: Callable[[], bool],
-        statistics: CameraStatistics,
-        on_frame: Callable[[Frame], Frame | None],
+        service: Service,
+        target: Camera,
+        pipeline: Pipeline,
     ) -> None:
         self._node = node
         self._camera = camera
-        self._parameters = parameters
-        self._wanted = wanted
-        self._statistics = statistics
-        self._on_frame = on_frame
+        self._service = service
+        self._target = target
+        self._pipeline = pipeline
         self._rate_limit = RateLimit()
         self._type = Image
         self.topic = node.resolve_topic_name(f"{camera}/image" if camera else "image")
-        if parameters().image_transport == "compressed":
+        if service.parameters.image_transport == "compressed":
             self._type = CompressedImage
             # As image_transport does: remapping the image moves its compressed sibling along.
             self.topic = self.topic.removesuffix("/compressed") + "/compressed"
@@ -86,7 +83,7 @@ class CameraInput:
 
         The end of a subscription is left to ``update``, for who has gone may be back at once.
         """
-        if self._subscription is None and self._wanted():
+        if self._subscription is None and self._is_wanted():
             self._subscribed_at = time.monotonic()
             self._subscribe(self._choose_reliability())
 
@@ -97,7 +94,7 @@ class CameraInput:
         thread: it may replace the subscription.
         """
         self.problem = ""
-        if self._subscription and not self._wanted():
+        if self._subscription and not self._is_wanted():
             self._node.get_logger().info(f"nobody listens: unsubscribed from {self.topic}")
             self.destroy()
         self.follow_listeners()
@@ -108,12 +105,18 @@ class CameraInput:
                 self._subscribe(reliability)
             self._look_for_problems()
 
+    def _is_wanted(self) -> bool:
+        return self._target.is_wanted(self._service.parameters.lazy)
+
     def _choose_reliability(self) -> QoSReliabilityPolicy:
-        return choose_reliability(self._parameters().reliability, self._offers(), self.reliability)
+        return choose_reliability(
+            self._service.parameters.reliability, self._offers(), self.reliability
+        )
 
     def _look_for_problems(self) -> None:
         silent = min(
-            time.monotonic() - self._subscribed_at, self._statistics.seconds_since("received")
+            time.monotonic() - self._subscribed_at,
+            self._target.statistics.seconds_since("received"),
         )
         if silent >= SILENCE:
             self.problem = f"no image on {self.topic} for {silent:.0f} s: {self._explanation()}"
@@ -151,13 +154,13 @@ class CameraInput:
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         now = time.monotonic()
-        self._statistics.count("received")
+        self._target.statistics.count("received")
         stamp = message.header.stamp
         seconds = stamp.sec + stamp.nanosec * 1e-9 or now  # some drivers do not stamp
-        if not self._rate_limit.admits(seconds, self._parameters().max_rate):
-            self._statistics.count("rate_limited")
-        elif self._on_frame(Frame(self._camera, message, now)) is not None:
-            self._statistics.count("dropped")
+        if not self._rate_limit.admits(seconds, self._service.parameters.max_rate):
+            self._target.statistics.count("rate_limited")
+        elif self._pipeline.offer(Frame(self._camera, message, now)) is not None:
+            self._target.statistics.count("dropped")
 
     def _on_incompatible_qos(self, _event: Any) -> None:
         self._incompatible = True

@@ -25,6 +25,7 @@ from panoptic_ros.ros.model_service import LoadError, ModelService, reason
 from panoptic_ros.ros.outputs import CameraOutputs, CategoryOutputs
 from panoptic_ros.ros.parameters import Applies, declare_parameters
 from panoptic_ros.ros.pipeline import Camera, Pipeline
+from panoptic_ros.ros.service import Service
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD = 1.0  # seconds between two /diagnostics
@@ -67,12 +68,12 @@ class PanopticNode(LifecycleNode):
         self, load: Load = load_segmenter, check: Check = check_loadable, **node_options: Any
     ) -> None:
         super().__init__("panoptic", **node_options)
-        self._settings = declare_parameters(self)
         self._state = "unconfigured"
         self._errors = Errors()
         self._models = ModelService(
             load, check, self.create_guard_condition(self._on_loaded).trigger
         )
+        self._service = Service(declare_parameters(self), self._models)
         self._cameras: dict[str, Camera] = {}
         self._inputs: dict[str, CameraInput] = {}
         self._categories: CategoryOutputs | None = None
@@ -85,7 +86,7 @@ class PanopticNode(LifecycleNode):
 
     def start(self) -> None:
         """Configure and activate, if ``autostart`` says so."""
-        if self._settings.autostart and self.trigger_configure() == SUCCESS:
+        if self._service.parameters.autostart and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
 
     def close(self) -> None:
@@ -103,16 +104,16 @@ class PanopticNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, make the publishers and start the worker."""
-        self._state, self._errors.standing = "configuring", ""
-        self.get_logger().info(f"loading model {self._settings.model}")
+        self._state, self._errors.persistent = "configuring", ""
+        self.get_logger().info(f"loading model {self._service.parameters.model}")
         self._report()
         try:
-            self._models.load_now(self._settings)
+            self._models.load_now(self._service.parameters)
             self._make_outputs()
         except Exception as error:
             self._clean_up()
-            self._errors.standing = f"cannot configure: {reason(error)}"
-            self.report_error(self._errors.standing)
+            self._errors.persistent = f"cannot configure: {reason(error)}"
+            self.report_error(self._errors.persistent)
             self._report()
             return FAILURE
         self._state = "inactive"
@@ -123,7 +124,7 @@ class PanopticNode(LifecycleNode):
         """Open the publishers and subscribe to the cameras."""
         result = super().on_activate(state)
         for name, camera in self._cameras.items():
-            self._inputs[name] = self._make_input(name, camera)
+            self._inputs[name] = CameraInput(self, name, self._service, camera, self._pipeline)
         self._state = "active"
         return result
 
@@ -158,26 +159,10 @@ class PanopticNode(LifecycleNode):
         self._announce_model()
         self._cameras = {
             name: Camera(CameraOutputs(self, name, self._follow_listeners), CameraStatistics())
-            for name in self._settings.cameras
+            for name in self._service.parameters.cameras
         }
-        self._pipeline = Pipeline(
-            self,
-            self._cameras,
-            lambda: self._settings,
-            lambda: self._models.segmenter,
-            self._on_lost_images,
-        )
+        self._pipeline = Pipeline(self, self._cameras, self._service, self._on_lost_images)
         self._pipeline.start()
-
-    def _make_input(self, name: str, camera: Camera) -> CameraInput:
-        return CameraInput(
-            self,
-            name,
-            lambda: self._settings,
-            lambda: camera.is_wanted(self._settings.lazy),
-            camera.statistics,
-            self._pipeline.offer,
-        )
 
     def _announce_model(self) -> None:
         segmenter = self._models.segmenter
@@ -218,8 +203,8 @@ class PanopticNode(LifecycleNode):
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         try:
-            settings = self._settings.changed(parameters)
-            fixed = settings.differs(self._settings, Applies.UNCONFIGURED)
+            settings = self._service.parameters.changed(parameters)
+            fixed = settings.differs(self._service.parameters, Applies.UNCONFIGURED)
             if fixed and self._models.segmenter:
                 raise ValueError(
                     f"{', '.join(fixed)} can only change while the node is unconfigured; it is "
@@ -228,7 +213,7 @@ class PanopticNode(LifecycleNode):
             self._models.check(settings)
         except (ValueError, RuntimeError) as error:
             return SetParametersResult(successful=False, reason=reason(error))
-        self._settings = settings
+        self._service.parameters = settings
         self._follow_listeners()
         if self._models.follow(settings):
             self.get_logger().info(
@@ -239,12 +224,12 @@ class PanopticNode(LifecycleNode):
     def _on_loaded(self) -> None:
         """Put the model loaded in the background in service, or say why the old one stays."""
         try:
-            if self._models.finish(self._settings):
+            if self._models.finish(self._service.parameters):
                 self._announce_model()
                 self._pipeline.stages.clear()
         except LoadError as error:
             self.report_error(str(error))
-            names = self._settings.differs(error.serving, Applies.RELOAD)
+            names = self._service.parameters.differs(error.serving, Applies.RELOAD)
             self.set_parameters_atomically(
                 [Parameter(name, value=getattr(error.serving, name)) for name in names]
             )

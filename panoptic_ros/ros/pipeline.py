@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +19,14 @@ from panoptic_ros.ros.frame_statistics import CameraStatistics, StageTimes
 from panoptic_ros.ros.loading import SegmenterLike
 from panoptic_ros.ros.model_service import reason
 from panoptic_ros.ros.outputs import CameraOutputs
-from panoptic_ros.ros.parameters import Parameters
-from panoptic_ros.ros.worker import Frame, Helper, Worker
+from panoptic_ros.ros.service import Service
+from panoptic_ros.ros.worker import Frame, SingleTaskThread, Worker
 
 WARN_PERIOD = 5.0  # seconds between two warnings of a kind
 
 
 @dataclass(frozen=True)
-class Taken:
+class Decoded:
     """A frame that can be segmented: its image, perhaps at a fraction of its (height, width)."""
 
     frame: Frame
@@ -54,8 +55,7 @@ class Pipeline:
     Args:
         node: For its log and its clock.
         cameras: By name.
-        parameters: Returns those in force.
-        segmenter: Returns the one in service; asked once per batch.
+        service: The parameters and the segmenter in force; asked once per batch.
         on_error: Called with the traceback when one of the threads raises.
 
     Attributes:
@@ -67,17 +67,17 @@ class Pipeline:
         self,
         node: Node,
         cameras: Mapping[str, Camera],
-        parameters: Callable[[], Parameters],
-        segmenter: Callable[[], SegmenterLike],
+        service: Service,
         on_error: Callable[[str], None],
     ) -> None:
         self._node = node
         self._cameras = cameras
-        self._parameters = parameters
-        self._segmenter = segmenter
+        self._service = service
         self._on_error = on_error
-        self._publisher = Helper("publisher", on_error)
-        self._worker = Worker(self.process, on_error)
+        self._publisher = SingleTaskThread("publisher", on_error)
+        self._worker = Worker(self.process, self._lose)
+        self._in_progress: set[Frame] = set()
+        self._lock = threading.Lock()  # of the set, which two threads change
         self.stages = StageTimes()
         self.failure = ""
 
@@ -91,18 +91,42 @@ class Pipeline:
 
     def discard(self) -> None:
         """Drop the frames that wait."""
-        for frame in self._worker.clear():
-            self._cameras[frame.camera].statistics.count("dropped")
+        self._drop(self._worker.clear())
 
     def stop(self) -> None:
-        """Wait until the batch in progress is published, and end the threads."""
-        self._worker.stop()
+        """Wait until the batch in progress is published, end the threads, drop what waits."""
+        waiting = self._worker.stop()
         self._publisher.stop()
+        self._drop(waiting)
+
+    def _drop(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self._cameras[frame.camera].statistics.count("dropped")
+
+    def _lose(self, frames: Sequence[Frame], trace: str) -> None:
+        """Count what an exception leaves behind; ``on_error`` tells of it."""
+        for frame in frames:
+            self._end(frame, "failed")
+        self._on_error(trace)
+
+    def _end(self, frame: Frame, counter: str) -> int:
+        """Count how a frame in progress ended; only its first end counts.
+
+        Returns:
+            The counter's new value, 0 if the frame had ended before.
+        """
+        with self._lock:
+            if frame not in self._in_progress:
+                return 0
+            self._in_progress.remove(frame)
+        return self._cameras[frame.camera].statistics.count(counter)
 
     def process(self, frames: Sequence[Frame]) -> None:
         """Process the newest frames of some cameras as one batch."""
         start = time.monotonic()
-        segmenter = self._segmenter()
+        with self._lock:
+            self._in_progress.update(frames)
+        segmenter = self._service.segmenter
         batch = self._convert(segmenter, [frame for frame in frames if self._is_heard(frame)])
         if not batch:
             return
@@ -111,7 +135,7 @@ class Pipeline:
         segmented = time.monotonic()
         if all(prediction is not None for prediction in predictions):
             self.failure = ""
-        arrival = min(taken.frame.arrival for taken in batch)
+        arrival = min(decoded.frame.arrival for decoded in batch)
         times = {
             "wait": start - arrival,
             "convert": converted - start,
@@ -121,13 +145,12 @@ class Pipeline:
         self._publisher.do(partial(self._publish_batch, results, segmenter.name, times, arrival))
 
     def _is_heard(self, frame: Frame) -> bool:
-        camera = self._cameras[frame.camera]
-        if camera.is_wanted(self._parameters().lazy):
+        if self._cameras[frame.camera].is_wanted(self._service.parameters.lazy):
             return True
-        camera.statistics.count("unheard")
+        self._end(frame, "unheard")
         return False
 
-    def _convert(self, segmenter: SegmenterLike, frames: Sequence[Frame]) -> list[Taken]:
+    def _convert(self, segmenter: SegmenterLike, frames: Sequence[Frame]) -> list[Decoded]:
         batch = []
         for frame in frames:
             whole = self._cameras[frame.camera].outputs.wants_image()
@@ -135,35 +158,36 @@ class Pipeline:
                 image, size = image_and_size(
                     frame.message, (lambda size: size) if whole else segmenter.fit
                 )
-                batch.append(Taken(frame, image, size))
+                batch.append(Decoded(frame, image, size))
             except ImageError as error:
                 self._refuse(frame, error)
         return batch
 
     def _refuse(self, frame: Frame, error: ImageError) -> None:
-        statistics = self._cameras[frame.camera].statistics
-        statistics.refusal = str(error)
-        number = statistics.count("refused")
+        self._cameras[frame.camera].statistics.refusal = str(error)
+        number = self._end(frame, "refused")
         self._node.get_logger().warning(
             f"refused an image of {frame.camera or 'the camera'}: {error} ({number} so far)",
             throttle_duration_sec=WARN_PERIOD,
         )
 
     def _segment(
-        self, segmenter: SegmenterLike, batch: Sequence[Taken]
+        self, segmenter: SegmenterLike, batch: Sequence[Decoded]
     ) -> Sequence[PanopticPrediction | None]:
         """Segment a batch; when that fails, each image alone. None stands for a failure."""
         try:
-            return segmenter([taken.image for taken in batch], [taken.size for taken in batch])
+            return segmenter(
+                [decoded.image for decoded in batch], [decoded.size for decoded in batch]
+            )
         except Exception as error:  # out of memory, a driver fault, ...: the node goes on
             if len(batch) == 1:
                 self._fail(batch[0].frame, error)
                 return [None]
-        return [self._segment(segmenter, [taken])[0] for taken in batch]
+        return [self._segment(segmenter, [decoded])[0] for decoded in batch]
 
     def _fail(self, frame: Frame, error: Exception) -> None:
         self.failure = reason(error)
-        number = self._cameras[frame.camera].statistics.count("failed")
+        number = self._end(frame, "failed")
         self._node.get_logger().error(
             f"could not segment an image: {self.failure} ({number} failed so far)",
             throttle_duration_sec=WARN_PERIOD,
@@ -171,31 +195,30 @@ class Pipeline:
 
     def _publish_batch(
         self,
-        results: Sequence[tuple[Taken, PanopticPrediction]],
+        results: Sequence[tuple[Decoded, PanopticPrediction]],
         model: str,
         times: Mapping[str, float],
         arrival: float,
     ) -> None:
         """Publish in the publisher's thread; ``times`` are those of the stages before."""
         start = time.monotonic()
-        for taken, prediction in results:
+        for decoded, prediction in results:
             try:
-                self._publish(taken, prediction, model, times["segment"])
+                self._publish(decoded, prediction, model, times["segment"])
             except Exception:  # the results of the other cameras are good
-                self._cameras[taken.frame.camera].statistics.count("failed")
-                self._on_error(traceback.format_exc())
+                self._lose([decoded.frame], traceback.format_exc())
         end = time.monotonic()
         if results:
             self.stages.add(results[0][1].timings)  # the same for the whole batch
         self.stages.add({**times, "publish": end - start, "total": end - arrival})
 
     def _publish(
-        self, taken: Taken, prediction: PanopticPrediction, model: str, inference_time: float
+        self, decoded: Decoded, prediction: PanopticPrediction, model: str, inference_time: float
     ) -> None:
-        camera = self._cameras[taken.frame.camera]
-        header = taken.frame.message.header
-        opacity = self._parameters().overlay_opacity
-        camera.outputs.publish(header, taken.image, prediction, model, inference_time, opacity)
-        camera.statistics.count("published")
+        camera = self._cameras[decoded.frame.camera]
+        header = decoded.frame.message.header
+        opacity = self._service.parameters.overlay_opacity
+        camera.outputs.publish(header, decoded.image, prediction, model, inference_time, opacity)
+        self._end(decoded.frame, "published")
         age = self._node.get_clock().now() - Time.from_msg(header.stamp)
         camera.statistics.add_age(age.nanoseconds / 1e9)

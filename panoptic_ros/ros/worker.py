@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """An image on its way to the worker.
 
@@ -60,14 +60,14 @@ class Worker:
     Args:
         process: Called in the thread with one frame each of the cameras that have a new one, in
             the order of their first arrival.
-        on_error: Called in the thread with the traceback when ``process`` raises; the worker goes
-            on with the next frames.
+        on_error: Called in the thread with the frames and the traceback when ``process`` raises;
+            the worker goes on with the next frames.
     """
 
     def __init__(
         self,
         process: Callable[[Sequence[Frame]], None],
-        on_error: Callable[[str], None],
+        on_error: Callable[[Sequence[Frame], str], None],
     ) -> None:
         self._process = process
         self._on_error = on_error
@@ -107,7 +107,7 @@ class Worker:
             try:
                 self._process(frames)
             except Exception:
-                self._on_error(traceback.format_exc())
+                self._on_error(frames, traceback.format_exc())
 
     def _wait(self) -> list[Frame]:
         """Wait for frames; an empty list means the end."""
@@ -121,7 +121,7 @@ class Worker:
         return frames
 
 
-class Helper:
+class SingleTaskThread:
     """A thread beside the worker's that does one piece of work at a time, in order.
 
     Args:

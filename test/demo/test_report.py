@@ -76,8 +76,11 @@ def test_no_result_verifies_nothing():
 
 
 def test_percentiles_are_values_that_occurred():
-    assert report.percentiles([float(i) for i in range(1, 21)]) == {"p50": 10.0, "p95": 19.0}
-    assert report.percentiles([]) == {}
+    assert report.rounded_percentiles([float(i) for i in range(1, 21)]) == {
+        "p50": 10.0,
+        "p95": 19.0,
+    }
+    assert report.rounded_percentiles([]) == {}
 
 
 def test_stages_are_read_from_diagnostics():

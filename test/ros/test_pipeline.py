@@ -67,8 +67,7 @@ class Bench:
         self.pipeline = Pipeline(
             self.node,
             self.cameras,
-            lambda: self.parameters,
-            lambda: self.segmenter,
+            self,  # has the parameters and the segmenter
             self.errors.append,
         )
 
@@ -209,3 +208,44 @@ def test_jpeg_is_decoded_at_a_fraction_unless_its_image_is_shown(bench):
     assert small.labels.shape == whole.labels.shape == (384, 512)
     assert (small.labels == whole.labels).mean() > 0.98
     assert len(small.instances) == len(whole.instances) == 1
+
+
+class Careless(BlobSegmenter):
+    """Forgets the last image of a batch."""
+
+    def __call__(self, images, output_sizes):
+        return super().__call__(images, output_sizes)[:-1]
+
+
+def test_frames_that_an_exception_leaves_behind_have_failed(bench):
+    bench.segmenter = Careless("careless")
+    bench.pipeline.start()
+    now = time.monotonic()
+    bench.pipeline.offer(Frame("left", image_message(picture()), now))
+    wait_until(lambda: bench.total() == 1, lambda: "the fate of the frame")
+    assert bench.counts("left") == {"failed": 1}
+    assert "zip" in bench.errors[0]
+    bench.segmenter = BlobSegmenter("good")
+    bench.pipeline.offer(Frame("left", image_message(picture()), now))
+    wait_until(lambda: bench.total() == 2, lambda: "the next frame")
+    bench.pipeline.stop()
+    assert bench.counts("left") == {"failed": 1, "published": 1}
+
+
+def test_what_is_published_has_not_failed_as_well(bench):
+    def broken_clock():
+        raise RuntimeError("no time")
+
+    bench.node.get_clock = broken_clock  # asked for the age, after publishing
+    bench.process(left=image_message(picture()))
+    wait_until(lambda: bench.errors, lambda: "the error")
+    assert "no time" in bench.errors[0]
+    assert bench.counts("left") == {"published": 1}
+
+
+def test_frames_that_wait_at_the_end_are_dropped(bench):
+    now = time.monotonic()
+    bench.pipeline.offer(Frame("left", image_message(picture()), now))
+    bench.pipeline.offer(Frame("right", image_message(picture()), now))
+    bench.pipeline.stop()  # the worker was never started
+    assert bench.counts("left") == bench.counts("right") == {"dropped": 1}

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from panoptic_ros.ros.frame_statistics import CameraStatistics, Rate, StageTimes, percentile
-from panoptic_ros.ros.worker import Frame, Helper, RateLimit, Worker
+from panoptic_ros.ros.frame_statistics import CameraStatistics, Rate, StageTimes, percentiles
+from panoptic_ros.ros.worker import Frame, RateLimit, SingleTaskThread, Worker
 
 PATIENCE = 10.0  # seconds
 
@@ -46,7 +46,7 @@ def gate():
 @pytest.fixture
 def worker(gate):
     errors = []
-    worker = Worker(gate, errors.append)
+    worker = Worker(gate, lambda frames, trace: errors.append(trace))
     worker.errors = errors
     worker.start()
     yield worker
@@ -110,7 +110,7 @@ def test_clear_hands_the_waiting_frames_back(worker, gate):
 @pytest.fixture
 def helper():
     errors = []
-    helper = Helper("helper", errors.append)
+    helper = SingleTaskThread("helper", errors.append)
     helper.errors = errors
     yield helper
     helper.stop()
@@ -213,9 +213,12 @@ def test_statistics_of_a_camera():
 
 
 def test_percentiles():
-    assert percentile([3.0], 0.95) == 3.0
-    assert percentile(list(range(100, 0, -1)), 0.5) == 51
-    assert percentile(list(range(100, 0, -1)), 0.95) == 96
+    assert percentiles([]) == {}
+    assert percentiles([3.0]) == {"p50": 3.0, "p95": 3.0}
+    assert percentiles([float(i) for i in range(20, 0, -1)]) == {"p50": 10.0, "p95": 19.0}
+
+
+def test_stage_times():
     stages = StageTimes()
     stages.add({"a": 1.0})
     stages.add({"a": 2.0, "b": 3.0})
