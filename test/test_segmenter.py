@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -189,3 +191,17 @@ def test_precisions():
     assert resolve_precision("fp32", cpu) == "fp32"
     with pytest.raises(ValueError, match="expected auto, fp32"):
         resolve_precision("int4", cpu)
+
+
+def test_inference_imports_nothing_of_training():
+    program = """
+import sys
+from panoptic_ros.networks import NETWORKS
+from panoptic_ros.segmenter import Segmenter
+for name in NETWORKS:
+    __import__(f"panoptic_ros.networks.{name}")
+names = [name for name in sys.modules if name.startswith("panoptic_ros")]
+print([name for name in names if "training" in name])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert result.stdout.strip() == b"[]"

@@ -28,13 +28,7 @@ from panoptic_ros.networks.dense_detection.boxes import (
     dense_boxes,
     flatten_levels,
 )
-from panoptic_ros.networks.dense_detection.loss import box_losses, mask_loss, semantic_loss
 from panoptic_ros.networks.dense_detection.masks import instance_masks
-from panoptic_ros.networks.dense_detection.targets import (
-    LocationTargets,
-    assign_locations,
-    levelness_target,
-)
 from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.suppression import Candidates, Detections, suppress, top_candidates
@@ -231,21 +225,10 @@ class DenseDetection(PanopticNetwork):
         )
 
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
-        """Return the six terms of eq. 19 (five without levelness)."""
-        raw = {name: value.float() for name, value in self(images).items()}
-        grid = Grid.of(raw)
-        assigned = [assign_locations(target, grid.locations, grid.limits) for target in targets]
-        truth = LocationTargets(*map(torch.stack, zip(*assigned, strict=True)))
-        terms = box_losses(raw, truth, self.thing_ids)
-        semantics = semantic_loss(raw["semantic"], targets, self.semantic_ids)
-        terms["semantics"] = self.semantic_weight * semantics
-        if self.levelness is not None:
-            level = torch.stack([levelness_target(target) for target in targets])
-            terms["levelness"] = F.cross_entropy(raw["levelness"], level, ignore_index=-1)
-        with torch.no_grad():
-            queries = self.detect(raw, [images.shape[-2:]] * len(targets))
-        terms["mask"] = mask_loss(dense_boxes(raw), queries, truth, targets)
-        return terms
+        """Return the six terms of eq. 19 (five without levelness); see ``training.loss``."""
+        from panoptic_ros.networks.dense_detection.training import loss
+
+        return loss(self, images, targets)
 
 
 def _suppress_twice(candidates: Candidates, boxes: Tensor) -> Detections:

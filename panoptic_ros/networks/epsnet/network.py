@@ -24,7 +24,6 @@ from panoptic_ros.networks.epsnet.heads import (
     SemanticHead,
     protohead,
 )
-from panoptic_ros.networks.epsnet.loss import multibox_loss, semantic_loss
 from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.ops.masks import Mask, enlarged_masks
 from panoptic_ros.ops.merging import merge_panoptic
@@ -167,33 +166,11 @@ class EPSNet(PanopticNetwork):
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
         return SegmentMap(torch.where(slots > 0, slots, stuff), class_ids, scores)
 
-    # Training (section 3.2)
-
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
-        """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + 2 L_s, weighted.
+        """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + 2 L_s; see ``training.loss``."""
+        from panoptic_ros.networks.epsnet.training import loss
 
-        Images without instances take part; the published code skips them.
-        """
-        raw = {name: value.float() for name, value in self(images).items()}
-        instances = [self._instances(target) for target in targets]
-        classes = [
-            self.class_index(t.class_ids[i], self.thing_ids)
-            for t, i in zip(targets, instances, strict=True)
-        ]
-        terms = multibox_loss(raw, targets, instances, classes)
-        truth = torch.stack([self._semantic_target(target) for target in targets])
-        return terms | {"semantic": semantic_loss(raw, truth)}
-
-    def _instances(self, target: PanopticTarget) -> Tensor:
-        known = self.class_index(target.class_ids, self.thing_ids) >= 0
-        return target.instances[known[target.instances]]
-
-    def _semantic_target(self, target: PanopticTarget) -> Tensor:
-        """0 for void, 1..N_stuff, N_stuff + 1 for things, crowds included: int64, (H, W)."""
-        index = self.class_index(target.class_ids, self.stuff_ids) + 1
-        thing = self.class_index(target.class_ids, self.thing_ids) >= 0
-        index = index.where(~thing, len(self.stuff_ids) + 1)
-        return torch.cat((index.new_zeros(1), index))[target.slots]
+        return loss(self, images, targets)
 
 
 def instance_masks(

@@ -1,19 +1,21 @@
-"""Which kernels of Panoptic FCN count (Li et al., CVPR 2021, sections 3.1 and 3.4)."""
+"""The kernels of Panoptic FCN: found, fused, turned into masks (sections 3.1, 3.2, 3.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from panoptic_ros.networks.panoptic_fcn.targets import ThingTargets
+from panoptic_ros.ops.upsampling import Step, upsampled_argmax
+from panoptic_ros.truth import FrameSize
 
+STRIDE = 4  # of the encoded feature
+_MASKS_AT_ONCE = 32  # at stride 4
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 _SMOOTHING = (3, 3, 3, 5, 5)  # window of the average that center maps are blended with, per level
-_INSIDE = 0.1  # a cell belongs to an instance above this part of its mask, in training
 
 
 class Kernels(NamedTuple):
@@ -115,23 +117,99 @@ def pool_kernels(kernels: Tensor, regions: Tensor) -> Tensor:
     return regions @ kernels.flatten(-2).mT / regions.shape[-1]
 
 
-def sample_kernels(
-    centers: Tensor, kernels: Tensor, things: ThingTargets, number: int
-) -> tuple[Tensor, Tensor]:
-    """Sample k kernels of each instance where its class scores best, and their w_k (Eq. 7).
+def fuse_things(things: Kernels, threshold: float) -> Kernels:
+    """Merge the kernels of one object (section 3.2, Eq. 4).
+
+    Two kernels of one class are the same object from a cosine similarity of ``threshold``. Each
+    goes to the first, that is best, kernel it equals; who is that to itself stays, as the mean of
+    those that went to it. The others become empty.
 
     Args:
-        centers: (N_th, h, w), logits.
-        kernels: (C, h, w), weights before their embedding.
-        things: N instances of this level.
-        number: k; fewer where the level has fewer cells.
+        things: Best first.
+        threshold: -1..1.
+    """
+    number = things.scores.shape[1]
+    slots = torch.arange(number, device=things.scores.device)
+    directions = F.normalize(things.weights, dim=2, eps=1e-8)
+    same = directions @ directions.transpose(1, 2) >= threshold
+    same &= things.classes[:, :, None] == things.classes[:, None, :]
+    same = same.triu() | torch.eye(number, dtype=torch.bool, device=same.device)
+    first = same.to(torch.uint8).argmax(dim=1)
+    groups = (first[:, None, :] == slots[:, None]) & (things.scores > 0)[:, None, :]
+    groups = groups.float()
+    weights = groups @ things.weights / groups.sum(2, keepdim=True).clamp(min=1)
+    return things._replace(weights=weights, scores=torch.where(first == slots, things.scores, 0))
+
+
+def fuse_stuff(levels: Sequence[Kernels]) -> Kernels:
+    """Average the kernels and scores of each stuff channel over the levels that found it."""
+    weights = torch.stack([level.weights for level in levels])
+    scores = torch.stack([level.scores for level in levels])
+    found = (scores > 0)[..., None]
+    count = found.sum(0).clamp(min=1)
+    return Kernels(
+        (weights * found).sum(0) / count, levels[0].classes, scores.sum(0) / count[..., 0]
+    )
+
+
+def soft_masks(kernels: Tensor, encoding: Tensor) -> Tensor:
+    """Convolve the encoded feature with kernels (Eq. 5).
+
+    Args:
+        kernels: float32, (..., C_e).
+        encoding: (C_e, h, w), of any precision.
 
     Returns:
-        Kernels (N, k, C) and their shares (N, k), which sum to 1; to 0 for an instance that
-        covers no cell of this level.
+        Probabilities, float32, (..., h, w).
     """
-    masks = F.interpolate(things.masks[:, None], size=centers.shape[1:], mode="bilinear")[:, 0]
-    scores = (centers.sigmoid()[things.classes] * (masks > _INSIDE)).flatten(1)
-    best, cells = scores.topk(min(number, scores.shape[1]))
-    shares = best / best.sum(1, keepdim=True).clamp(min=1e-8)
-    return kernels.flatten(1).T[cells], shares
+    logits = kernels @ encoding.flatten(1).float()
+    return logits.sigmoid().unflatten(-1, encoding.shape[1:])
+
+
+def mask_scores(kernels: Tensor, encoding: Tensor, threshold: float) -> Tensor:
+    """Average the soft mask of each kernel where it is above ``threshold``.
+
+    Args:
+        kernels: float32, (B, N, C_e).
+        encoding: (B, C_e, h, w).
+        threshold: 0..1.
+
+    Returns:
+        (B, N), 0 where no pixel is above.
+    """
+    images = []
+    for weights, features in zip(kernels, encoding, strict=True):
+        features = features.float()  # once, not for every chunk
+        scores = []
+        for chunk in weights.split(_MASKS_AT_ONCE):
+            masks = soft_masks(chunk, features)
+            inside = masks > threshold
+            scores.append((masks * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6))
+        images.append(torch.cat(scores))
+    return torch.stack(images)
+
+
+def steps_to(size: FrameSize) -> list[Step]:
+    """Return how masks at stride 4 are up-sampled.
+
+    Bilinearly to the network input, whose padding is cut off, and from there to the output: the
+    order matters to the last pixel.
+    """
+    steps = [Step((STRIDE, STRIDE), size.valid)]
+    if size.output != size.valid:
+        steps.append(Step.to(size.output, size.valid))
+    return steps
+
+
+def best_mask(masks: Tensor, values: Tensor, size: FrameSize) -> Tensor:
+    """Return the value of the strongest mask of each pixel: int16, ``size.output``.
+
+    Args:
+        masks: Soft masks at stride 4, (N, h, w); without any, all pixels are 0.
+        values: int, (N,).
+        size: Of the image.
+    """
+    nothing = masks.new_zeros(1, *masks.shape[1:])
+    index = upsampled_argmax(torch.cat((nothing, masks)), *steps_to(size))
+    values = torch.cat((values.new_zeros(1), values)).to(index.dtype)
+    return values.index_select(0, index.flatten().int()).view(size.output)

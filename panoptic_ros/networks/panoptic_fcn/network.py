@@ -19,7 +19,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.backbones import build_backbone
-from panoptic_ros.networks.panoptic_fcn.fusion import fuse_stuff, fuse_things
 from panoptic_ros.networks.panoptic_fcn.heads import (
     FeatureEncoder,
     KernelEmbedding,
@@ -31,14 +30,15 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
     LEVELS,
     Kernels,
     best_first,
-    pool_kernels,
-    sample_kernels,
+    best_mask,
+    fuse_stuff,
+    fuse_things,
+    mask_scores,
+    soft_masks,
+    steps_to,
     stuff_kernels,
     thing_kernels,
 )
-from panoptic_ros.networks.panoptic_fcn.loss import center_loss, mask_loss, region_loss
-from panoptic_ros.networks.panoptic_fcn.masks import best_mask, mask_scores, soft_masks, steps_to
-from panoptic_ros.networks.panoptic_fcn.targets import region_map, stuff_target, thing_targets
 from panoptic_ros.ops.masks import enlarged_masks
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
@@ -241,57 +241,8 @@ class PanopticFCN(PanopticNetwork):
         slots = channels if self.merged else channels + 1
         return torch.where(slots <= len(self.stuff_ids), slots, 0)
 
-    def stuff_channels(self, class_ids: Tensor) -> Tensor:
-        """Return the region channel of category ids (S,), -1 for unknown ones: int64, (S,)."""
-        stuff = self.class_index(class_ids, self.stuff_ids)
-        things = self.class_index(class_ids, self.thing_ids)
-        if self.merged:
-            return torch.where(things >= 0, 0, torch.where(stuff >= 0, stuff + 1, -1))
-        return torch.where(things >= 0, things + len(self.stuff_ids), stuff)
-
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
-        """Return lambda_pos L_pos and lambda_seg L_seg (Eq. 9), each for things and for stuff.
+        """Return the terms of L_pos and L_seg (Eq. 9), weighted; see ``training.loss``."""
+        from panoptic_ros.networks.panoptic_fcn.training import loss
 
-        L_pos of things and L_seg are divided by the number of pairs of instance (or stuff class)
-        and level in the batch, L_pos of stuff by the cells of its level and the batch size.
-        """
-        raw = self(images)
-        with torch.autocast(images.device.type, enabled=False):
-            terms = [
-                self._image_loss({name: maps[i].float() for name, maps in raw.items()}, target)
-                for i, target in enumerate(targets)
-            ]
-        centers, regions, things, stuff = zip(*terms, strict=True)
-        things, stuff = torch.cat(things), torch.cat(stuff)
-        pairs = max(len(things), 1)
-        return {
-            "position_things": self.position_weight * sum(centers) / pairs,
-            "position_stuff": self.position_weight * sum(regions) / len(targets),
-            "segmentation_things": self.segmentation_weight * things.sum() / pairs,
-            "segmentation_stuff": self.segmentation_weight * stuff.sum() / max(len(stuff), 1),
-        }
-
-    def _image_loss(
-        self, raw: dict[str, Tensor], target: PanopticTarget
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return both sums of Eq. 2 and the dice of every pair of instance (class) and level."""
-        things = thing_targets(target, self.class_index(target.class_ids, self.thing_ids))
-        stuff = stuff_target(target, self.stuff_channels(target.class_ids), self.regions)
-        encoding = raw["encoding"]
-        center_losses, region_losses, thing_dice, stuff_dice = [], [], [], []
-        for level, scales in zip(LEVELS, self.scale_ranges, strict=True):
-            centers, regions, kernels = (
-                raw[f"{name}_{level}"] for name in ("centers", "regions", "kernels")
-            )
-            here, region = things.within(scales), region_map(stuff, regions.shape[1:])
-            center_losses.append(center_loss(centers, here))
-            region_losses.append(region_loss(regions, region))
-
-            sampled, shares = sample_kernels(centers, kernels, here, self.positives)
-            dice = mask_loss(self.thing_embedding(sampled), encoding, here.masks[:, None])
-            thing_dice.append((shares * dice).sum(1))
-
-            present = (region > 0).flatten(1).any(1)
-            pooled = pool_kernels(kernels, region[present] > 0)
-            stuff_dice.append(mask_loss(self.stuff_embedding(pooled), encoding, stuff[present]))
-        return sum(center_losses), sum(region_losses), torch.cat(thing_dice), torch.cat(stuff_dice)
+        return loss(self, images, targets)

@@ -10,18 +10,16 @@ import torch
 from torchvision.ops import box_iou
 
 from panoptic_ros.networks.dense_detection.boxes import LEVELS, SIZE_LIMITS, Grid, dense_boxes
-from panoptic_ros.networks.dense_detection.loss import (
+from panoptic_ros.networks.dense_detection.training import (
+    LocationTargets,
+    assign_locations,
     box_losses,
+    centerness_target,
+    levelness_target,
     mask_errors,
     mask_loss,
     offset_iou_loss,
     semantic_loss,
-)
-from panoptic_ros.networks.dense_detection.targets import (
-    LocationTargets,
-    assign_locations,
-    centerness_target,
-    levelness_target,
 )
 from panoptic_ros.truth import FrameSize, PredictionOptions
 

@@ -15,8 +15,14 @@ from panoptic_ros.networks.epsnet.boxes import (
     make_anchors,
     pixel_boxes,
 )
-from panoptic_ros.networks.epsnet.loss import class_loss, mask_loss, match_anchors, semantic_loss
 from panoptic_ros.networks.epsnet.network import EPSNet
+from panoptic_ros.networks.epsnet.training import (
+    _semantic_target,
+    class_loss,
+    mask_loss,
+    match_anchors,
+    semantic_loss,
+)
 from panoptic_ros.truth import PanopticTarget
 
 
@@ -153,5 +159,5 @@ def test_loss_is_finite_and_reaches_every_part(instances):
 def test_semantic_target_counts_crowds_as_other():
     network = EPSNet([9], [1, 2], backbone="resnet18_half", channels=32, prototypes=8)
     truth = target([(2, False, False, (0, 0, 10, 10)), (9, True, True, (10, 0, 20, 10))])
-    index = network._semantic_target(truth)
+    index = _semantic_target(network, truth)
     assert (index[5, 5], index[5, 15], index[50, 50]) == (2, 3, 0)

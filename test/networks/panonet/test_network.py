@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from panoptic_ros.networks.panonet.network import PanoNet, discriminative_loss
+from panoptic_ros.networks.panonet.network import PanoNet
+from panoptic_ros.networks.panonet.training import discriminative_loss
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from panoptic_ros.networks.panoptic_fcn.fusion import fuse_stuff, fuse_things
-from panoptic_ros.networks.panoptic_fcn.kernels import Kernels
+from panoptic_ros.networks.panoptic_fcn.kernels import Kernels, fuse_stuff, fuse_things
 
 
 def kernels(weights, classes, scores) -> Kernels:

@@ -10,11 +10,10 @@ import torch
 from panoptic_ros.networks.panoptic_fcn.kernels import (
     LEVELS,
     pool_kernels,
-    sample_kernels,
     stuff_kernels,
     thing_kernels,
 )
-from panoptic_ros.networks.panoptic_fcn.targets import ThingTargets
+from panoptic_ros.networks.panoptic_fcn.training import ThingTargets, sample_kernels
 
 
 def test_things_are_the_peaks_of_the_smoothed_centers():

@@ -17,8 +17,13 @@ from torch.nn import functional as F
 from panoptic_ros.checkpoints.importing import import_checkpoint, misfits
 from panoptic_ros.model_zoo import load_config, load_model
 from panoptic_ros.networks.panoptic_fcn.checkpoint import convert
-from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS, best_first
-from panoptic_ros.networks.panoptic_fcn.masks import best_mask, soft_masks, steps_to
+from panoptic_ros.networks.panoptic_fcn.kernels import (
+    LEVELS,
+    best_first,
+    best_mask,
+    soft_masks,
+    steps_to,
+)
 from panoptic_ros.ops.masks import enlarged_masks
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.prediction import LABEL_DIVISOR

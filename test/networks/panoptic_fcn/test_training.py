@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from panoptic_ros.data.targets import compact_target
 from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS
-from panoptic_ros.networks.panoptic_fcn.loss import dice_loss
 from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
-from panoptic_ros.networks.panoptic_fcn.targets import (
+from panoptic_ros.networks.panoptic_fcn.training import (
     center_heatmap,
+    dice_loss,
     gaussian_radius,
     region_map,
+    stuff_channels,
     stuff_target,
     thing_targets,
 )
@@ -122,13 +123,13 @@ def test_where_two_gaussians_of_a_class_meet_the_larger_counts():
 def test_stuff_target_counts_crowds_and_leaves_padding_out():
     truth = target((11, 0, 0, 32, 32), (12, 32, 32, 64, 64, "crowd"), stuff=2)
     net = network()
-    merged = stuff_target(truth, net.stuff_channels(truth.class_ids), net.regions)
+    merged = stuff_target(truth, stuff_channels(net, truth.class_ids), net.regions)
     assert merged.shape == (3, 16, 24)
     assert merged[0].sum() == 2 * 64  # all things
     assert merged[1].sum() == 0
     assert merged[2].sum() == 16 * 23 - 2 * 64
     net = network(things_in_stuff="separate")
-    separate = stuff_target(truth, net.stuff_channels(truth.class_ids), net.regions)
+    separate = stuff_target(truth, stuff_channels(net, truth.class_ids), net.regions)
     assert [int(channel.sum()) for channel in separate] == [0, 16 * 23 - 128, 64, 64]
 
 
@@ -168,7 +169,7 @@ def reference_loss(net, raw, truths):
     for b, truth in enumerate(truths):
         encoding = raw["encoding"][b]
         things = things_of(truth)
-        stuff = stuff_target(truth, net.stuff_channels(truth.class_ids), net.regions)
+        stuff = stuff_target(truth, stuff_channels(net, truth.class_ids), net.regions)
 
         def mask_of(embedding, kernel, encoding=encoding):
             return torch.einsum("c,chw->hw", embedding(kernel), encoding).sigmoid()

@@ -1,4 +1,4 @@
-"""The losses of EPSNet (section 3.2): those of YOLACT, and semantics from the same prototypes."""
+"""EPSNet's training (section 3.2): YOLACT's losses, and semantics from the same prototypes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert, box_iou
 
 from panoptic_ros.networks.epsnet.boxes import crop_window, encode_boxes
+from panoptic_ros.networks.epsnet.network import EPSNet
 from panoptic_ros.truth import PanopticTarget
 
 POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
@@ -31,6 +32,35 @@ class Matches(NamedTuple):
 
     classes: Tensor
     instances: Tensor
+
+
+def loss(network: EPSNet, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
+    """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + 2 L_s, weighted.
+
+    Images without instances take part; the published code skips them.
+    """
+    raw = {name: value.float() for name, value in network(images).items()}
+    instances = [_instances(network, target) for target in targets]
+    classes = [
+        network.class_index(t.class_ids[i], network.thing_ids)
+        for t, i in zip(targets, instances, strict=True)
+    ]
+    terms = multibox_loss(raw, targets, instances, classes)
+    truth = torch.stack([_semantic_target(network, target) for target in targets])
+    return terms | {"semantic": semantic_loss(raw, truth)}
+
+
+def _instances(network: EPSNet, target: PanopticTarget) -> Tensor:
+    known = network.class_index(target.class_ids, network.thing_ids) >= 0
+    return target.instances[known[target.instances]]
+
+
+def _semantic_target(network: EPSNet, target: PanopticTarget) -> Tensor:
+    """0 for void, 1..N_stuff, N_stuff + 1 for things, crowds included: int64, (H, W)."""
+    index = network.class_index(target.class_ids, network.stuff_ids) + 1
+    thing = network.class_index(target.class_ids, network.thing_ids) >= 0
+    index = index.where(~thing, len(network.stuff_ids) + 1)
+    return torch.cat((index.new_zeros(1), index))[target.slots]
 
 
 def multibox_loss(
