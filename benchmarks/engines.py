@@ -20,7 +20,7 @@ from panoptic_ros.benchmark.loading import load_network, network_resolution
 from panoptic_ros.benchmark.targets import PAPERS
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.engines import make_engine
-from panoptic_ros.engines.base import Engine, EngineError, Source
+from panoptic_ros.engines.base import Engine, EngineError, EngineInput
 from panoptic_ros.input_format import parse_resolution
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.folding import fold_batch_norm
@@ -75,7 +75,7 @@ def measure(name: str, size: tuple[int, int], engines: list[str], repetitions: i
 def make(network: PanopticNetwork, size: tuple[int, int], name: str, precision: str) -> Engine:
     """Make an engine from a copy of a network."""
     served = copy.deepcopy(network).to(PRECISIONS[precision], memory_format=torch.channels_last)
-    return make_engine(name, Source(served, torch.device("cpu"), precision, size))
+    return make_engine(name, EngineInput(served, torch.device("cpu"), precision, size))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def segment(
     topic: Annotated[str, typer.Option(help="Image topic of a bag; the first if not given.")] = "",
 ) -> None:
     """Segment files: label images, overlays, segments and COCO panoptic predictions."""
-    from panoptic_ros.files.segment_files import segment_files
+    from panoptic_ros.commands.segment import segment_files
     from panoptic_ros.system import keep_freed_memory
 
     keep_freed_memory()
@@ -245,7 +245,7 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
 ) -> None:
     """Write a model's network for other inference engines."""
-    from panoptic_ros.engines.export import export_model
+    from panoptic_ros.commands.export import export_model
 
     typer.echo(f"wrote {export_model(model, format, output, resolution, batch, precision)}")
 
@@ -260,7 +260,7 @@ def quantize(
     resolution: Resolution = "",
 ) -> None:
     """Write a model's network in int8 into its folder, for --precision int8 on CPUs."""
-    from panoptic_ros.engines.quantize import quantize_model
+    from panoptic_ros.commands.quantize import quantize_model
 
     typer.echo(f"wrote {quantize_model(model, images, number, resolution)}")
 

@@ -15,7 +15,7 @@ from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.networks import build_network
 from panoptic_ros.prediction import Category, check_categories
-from panoptic_ros.system import share_directory
+from panoptic_ros.system import share_directory, write_file
 from panoptic_ros.truth import PredictionOptions
 
 if TYPE_CHECKING:
@@ -195,8 +195,8 @@ def save_model(folder: str | Path, config: ModelConfig, network: PanopticNetwork
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     data = save(state)
     config = replace(config, sha256=hashlib.sha256(data).hexdigest())
-    replace_file(folder / WEIGHTS_FILE, data)
-    replace_file(folder / MODEL_FILE, format_config(config).encode())
+    write_file(folder / WEIGHTS_FILE, data)
+    write_file(folder / MODEL_FILE, format_config(config).encode())
     return folder
 
 
@@ -228,10 +228,3 @@ def file_sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

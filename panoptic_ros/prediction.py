@@ -101,9 +101,3 @@ class PanopticPrediction:
     def semantic(self) -> np.ndarray:
         """Return the class id of every pixel: uint8, (H, W), 0 is void."""
         return (self.labels // LABEL_DIVISOR).astype(np.uint8)
-
-    def overlay(self, image: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-        """Paint the segments over ``image`` (uint8, (H, W, 3), RGB); see drawing.draw_overlay."""
-        from panoptic_ros.drawing import draw_overlay
-
-        return draw_overlay(image, self, opacity)

@@ -20,14 +20,14 @@ from panoptic_ros.devices import (
     resolve_precision,
 )
 from panoptic_ros.engines import make_engine, resolve_engine
-from panoptic_ros.engines.base import Source
-from panoptic_ros.engines.int8 import read_quantized
+from panoptic_ros.engines.base import EngineInput
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.folding import fold_batch_norm
 from panoptic_ros.ops.segments import EncodedSegments, encode_segments
 from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
+from panoptic_ros.quantized import read_quantized
 from panoptic_ros.truth import FrameSize, PredictionOptions
 
 
@@ -83,7 +83,7 @@ class Segmenter:
                 dtype=PRECISIONS[computed_in],
                 memory_format=torch.channels_last,
             )
-            source = Source(
+            source = EngineInput(
                 self._network, self.device, computed_in, self._padded, config.settings, quantized
             )
             self._engine = make_engine(engine, source)

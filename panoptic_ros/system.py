@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -82,3 +85,40 @@ def keep_freed_memory() -> bool:
         _M_TOP_PAD: 1 << 26,
     }
     return all([mallopt(option, value) == 1 for option, value in settings.items()])
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write to; at the end the file is renamed onto ``path``.
+
+    So ``path`` holds a whole file or what it held before, whatever happens: the data is forced to
+    the disk before the rename, and the rename before this returns.
+
+    Args:
+        path: Its folder exists.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; see ``whole_file``."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk; without it a rename may be lost."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -26,9 +26,10 @@ class MessageEdge:
     def __init__(self, images: Sequence[np.ndarray]) -> None:
         from std_msgs.msg import Header
 
-        from panoptic_ros.ros import conversions, messages
+        from panoptic_ros.files import camera_messages
+        from panoptic_ros.ros import messages
 
-        self._messages, self._conversions = messages, conversions
+        self._messages, self._conversions = messages, camera_messages
         header = Header(frame_id="camera")
         self.frames = [
             messages.image_message(header, "bgr8", image[..., ::-1]) for image in images

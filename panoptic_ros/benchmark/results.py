@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from panoptic_ros.benchmark.quantiles import Quantiles, median_ratio
+from panoptic_ros.system import write_file
 
 # The way of a frame: messages to images, the segmenter's five, predictions to messages.
 STAGES = ("convert", "upload", "preprocess", "forward", "predict", "download", "publish")
@@ -196,9 +196,7 @@ def write_json(report: Report, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file; it is replaced whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_file(path, text.encode())
 
 
 def _summary(measurement: Measurement) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from panoptic_ros.data.categories import load_categories
-from panoptic_ros.data.coco_panoptic import read_image
 from panoptic_ros.data.targets import target_from_ids
+from panoptic_ros.files.pictures import read_image
 from panoptic_ros.truth import PanopticTarget
 
 INSTANCE_DIVISOR = 1000

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,49 +15,9 @@ from torch.utils.data import Dataset
 
 from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.data.targets import measure_segments, target_from_ids
+from panoptic_ros.files.pictures import read_ids, read_image
 from panoptic_ros.prediction import Category
 from panoptic_ros.truth import PanopticTarget
-
-
-def rgb_to_ids(rgb: np.ndarray) -> np.ndarray:
-    """Decode uint8 (H, W, 3) RGB to ids, int32 (H, W): R + 256 G + 65536 B."""
-    red, green, blue = (rgb[..., i].astype(np.int32) for i in range(3))
-    return red + 256 * green + 65536 * blue
-
-
-def ids_to_rgb(id_map: np.ndarray) -> np.ndarray:
-    """Encode ids, integers (H, W) of 0..2**24 - 1, as uint8 (H, W, 3) RGB.
-
-    Raises:
-        ValueError: An id does not fit into 24 bits.
-    """
-    if id_map.size and (id_map.min() < 0 or id_map.max() >= 1 << 24):
-        raise ValueError(f"segment ids are {id_map.min()}..{id_map.max()}; 24 bits hold them")
-    ids = id_map.astype(np.int32)
-    return np.stack((ids & 255, ids >> 8 & 255, ids >> 16), axis=-1).astype(np.uint8)
-
-
-def read_ids(path: Path | str) -> np.ndarray:
-    """Read a PNG of segment ids: int32, (H, W)."""
-    return rgb_to_ids(read_image(path))
-
-
-def write_ids(path: Path | str, id_map: np.ndarray) -> None:
-    """Write segment ids (H, W) as a PNG; see ``ids_to_rgb``."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(ids_to_rgb(id_map), cv2.COLOR_RGB2BGR)):
-        raise OSError(f"cannot write {path}")
-
-
-def read_image(path: Path | str) -> np.ndarray:
-    """Read an image file: uint8, (H, W, 3), RGB, as stored (an EXIF orientation is ignored).
-
-    Raises:
-        OSError: The file is missing or cannot be decoded.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise OSError(f"cannot read the image {path}: it is missing or not an image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def segments_info(id_map: np.ndarray, category_of: Mapping[int, int]) -> list[dict[str, Any]]:

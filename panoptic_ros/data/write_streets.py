@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from panoptic_ros.data.coco_panoptic import write_ids
 from panoptic_ros.data.synthetic import StreetScene
+from panoptic_ros.files.pictures import write_ids
 
 
 def write_streets(

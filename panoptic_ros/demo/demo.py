@@ -17,7 +17,7 @@ from panoptic_ros.demo.report import StampCheck
 from panoptic_ros.demo.results import RecordedResults, match_results
 from panoptic_ros.demo.session import Log, Session
 from panoptic_ros.files.bag import ImageBag, write_image_bag
-from panoptic_ros.ros.conversions import ImageError, image_from_message
+from panoptic_ros.files.camera_messages import ImageError, image_from_message
 
 DRIVE_FRAMES = 75
 DRIVE_SIZE = (360, 640)  # rows, columns

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from panoptic_ros.engines.base import Engine, Source
+    from panoptic_ros.engines.base import Engine, EngineInput
 
 ENGINES = {
     "eager": "EagerEngine",
@@ -54,7 +54,7 @@ def resolve_engine(engine: str, device: torch.device, precision: str) -> list[st
     return [*usable, "eager"]
 
 
-def make_engine(engine: str, source: Source) -> Engine:
+def make_engine(engine: str, source: EngineInput) -> Engine:
     """Make an engine and compile it for single images.
 
     With ``auto``, one that fails is logged as a warning and the next is tried.

@@ -8,16 +8,13 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.networks.base import PanopticNetwork
-
-if TYPE_CHECKING:
-    from panoptic_ros.engines.int8 import QuantizedNetwork
 
 logger = logging.getLogger("panoptic_ros.engines")
 
@@ -27,7 +24,20 @@ class EngineError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Source:
+class QuantizedNetwork:
+    """A model's ``forward`` in int8 at one resolution; inputs and outputs are single precision.
+
+    Attributes:
+        graph: OpenVINO's XML.
+        weights: The data beside it.
+    """
+
+    graph: bytes
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class EngineInput:
     """What an engine is made from.
 
     Attributes:
@@ -90,7 +100,7 @@ class Engine(ABC):
     devices: tuple[str, ...] = ("cpu", "cuda")
     batches: bool = True
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: EngineInput) -> None:
         self.source = source
         self._compiled: dict[int, Any] = {}
 

@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,8 @@ import torch
 
 from panoptic_ros import __version__
 from panoptic_ros.devices import device_name
-from panoptic_ros.engines.base import Source, logger
+from panoptic_ros.engines.base import EngineInput, logger
+from panoptic_ros.system import write_file
 
 CACHE_VARIABLE = "PANOPTIC_ROS_CACHE_DIR"
 CHECKSUM_SIZE = hashlib.sha256().digest_size
@@ -54,7 +54,7 @@ def cached(key: str, build: Callable[[], tuple[bytes, T]], load: Callable[[bytes
     return result
 
 
-def engine_key(engine: str, source: Source, batch: int, packages: Iterable[str]) -> str:
+def engine_key(engine: str, source: EngineInput, batch: int, packages: Iterable[str]) -> str:
     """Return the hash of all that a compiled engine depends on.
 
     Args:
@@ -125,14 +125,6 @@ def _write(key: str, data: bytes) -> None:
     path = _path(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{key[:16]}")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(data).digest())
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_file(path, hashlib.sha256(data).digest() + data)
     except OSError as error:
         logger.warning("cannot write %s: %s", path, error.strerror)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from panoptic_ros.engines.base import Engine, EngineError, Source
+from panoptic_ros.engines.base import Engine, EngineError, EngineInput
 from panoptic_ros.engines.cache import cache_directory
 
 WARM_UP_RUNS = 3  # before a capture, as libraries choose their algorithms in the first runs
@@ -49,7 +49,7 @@ class Capture:
     the stream.
     """
 
-    def __init__(self, source: Source, batch: int) -> None:
+    def __init__(self, source: EngineInput, batch: int) -> None:
         with torch.cuda.device(source.device), torch.inference_mode():
             self._images = source.zeros(batch, next(source.network.parameters()).dtype)
             stream = torch.cuda.Stream()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from panoptic_ros.data.coco_panoptic import CocoPanoptic
+from panoptic_ros.drawing import draw_overlay
 from panoptic_ros.evaluation.evaluate import (
     TruthImage,
     coco_truth,
@@ -134,7 +135,11 @@ class _Gallery:
             if len(heap) == self._size and key <= heap[0][0]:
                 continue
             truth = as_prediction(item, self._categories)
-            row = (item.image, truth.overlay(item.image), prediction.overlay(item.image))
+            row = (
+                item.image,
+                draw_overlay(item.image, truth),
+                draw_overlay(item.image, prediction),
+            )
             entry = (key, next(self._count), np.hstack(row), f"{item.name}  PQ {100 * pq:.1f}")
             heapq.heappush(heap, entry)
             if len(heap) > self._size:

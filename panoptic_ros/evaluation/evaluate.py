@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from panoptic_ros.data.coco_panoptic import CocoPanoptic, read_ids, read_image
+from panoptic_ros.data.coco_panoptic import CocoPanoptic
 from panoptic_ros.evaluation.panoptic_quality import PanopticQuality, SegmentTable
+from panoptic_ros.files.pictures import read_ids, read_image
 from panoptic_ros.prediction import Category, PanopticPrediction
 
 Segment = Callable[[np.ndarray], PanopticPrediction]

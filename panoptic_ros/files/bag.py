@@ -21,7 +21,6 @@ from panoptic_ros.system import share_directory
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
-BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 NANOSECONDS = 1_000_000_000
 
 
@@ -51,11 +50,6 @@ class BagFrame:
     stamp: int
     time: int
     message: Any
-
-
-def is_bag(path: Path) -> bool:
-    """Whether a path looks like a bag: a folder with metadata.yaml, or a bag's suffix."""
-    return (path / "metadata.yaml").is_file() or path.suffix in BAG_SUFFIXES
 
 
 class ImageBag:

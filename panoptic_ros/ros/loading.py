@@ -92,8 +92,8 @@ def check_loadable(parameters: Parameters) -> None:
     from panoptic_ros import model_zoo
     from panoptic_ros.devices import resolve_device, resolve_precision
     from panoptic_ros.engines import resolve_engine
-    from panoptic_ros.engines.int8 import read_quantized
     from panoptic_ros.input_format import parse_resolution
+    from panoptic_ros.quantized import read_quantized
 
     resolution = parse_resolution(parameters.resolution)
     device = resolve_device(parameters.device)

@@ -10,6 +10,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from panoptic_ros.drawing import draw_overlay
 from panoptic_ros.msg import PanopticCategoryArray, PanopticInstanceArray
 from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.ros import messages
@@ -104,7 +105,7 @@ class CameraOutputs:
             self._semantic.publish(messages.image_message(header, "mono8", prediction.semantic()))
         # Who subscribes to the overlay of an image decoded at a fraction gets the next one.
         if _has_listener(self._overlay) and image.shape[:2] == prediction.labels.shape:
-            overlay = prediction.overlay(np.ascontiguousarray(image), overlay_opacity)
+            overlay = draw_overlay(np.ascontiguousarray(image), prediction, overlay_opacity)
             self._overlay.publish(messages.image_message(header, "rgb8", overlay))
 
     def destroy(self) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
 
+from panoptic_ros.files.camera_messages import ImageError, Size, image_and_size
 from panoptic_ros.prediction import PanopticPrediction
-from panoptic_ros.ros.conversions import ImageError, Size, image_and_size
 from panoptic_ros.ros.frame_statistics import CameraStatistics, StageTimes
 from panoptic_ros.ros.loading import SegmenterLike
 from panoptic_ros.ros.model_service import reason

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from panoptic_ros.system import whole_file
+
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint so that ``path`` always holds a complete one, whatever happens.
-
-    It is written beside ``path`` first, forced to the disk, then renamed onto it.
 
     Args:
         path: File to write; its folder exists.
         state: Tensors, numbers, strings, None, and dicts and lists of them: what torch.load reads
             with ``weights_only=True``.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
+    with whole_file(path) as temporary:
+        torch.save(dict(state), temporary)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -42,12 +36,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise ValueError(f"{path} is not a file of tensors that can be read: {error}") from error
     return state
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the folder's entries to the disk (POSIX; without it a rename may be lost)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

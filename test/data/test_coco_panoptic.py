@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_ros.data.coco_panoptic import (
-    CocoPanoptic,
-    ids_to_rgb,
-    read_ids,
-    rgb_to_ids,
-    segments_info,
-    write_ids,
-)
+from panoptic_ros.data.coco_panoptic import CocoPanoptic, segments_info
+from panoptic_ros.files.pictures import ids_to_rgb, read_ids, rgb_to_ids, write_ids
 from test.shared_data import shared_path
 
 

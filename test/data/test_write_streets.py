@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from panoptic_ros.data.coco_panoptic import CocoPanoptic, read_ids
+from panoptic_ros.data.coco_panoptic import CocoPanoptic
 from panoptic_ros.data.synthetic import StreetScene
 from panoptic_ros.data.write_streets import write_streets
+from panoptic_ros.files.pictures import read_ids
 
 
 def test_written_streets_are_those_of_the_generator(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from panoptic_ros.engines import make_engine
-from panoptic_ros.engines.base import Source
+from panoptic_ros.engines.base import EngineInput
 from panoptic_ros.engines.cache import CACHE_VARIABLE, cached, engine_key
 
 from .two_maps import TwoMaps, make_network
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch, 
 
 
 def test_key_tells_apart_what_matters():
-    source = Source(make_network(), torch.device("cpu"), "fp32", (24, 40), {"width": 8})
+    source = EngineInput(make_network(), torch.device("cpu"), "fp32", (24, 40), {"width": 8})
     other = make_network()
     other.head.bias[1] += 1e-3
     keys = {
@@ -107,7 +107,9 @@ def test_an_engine_from_the_cache_computes_the_same(folder, name, monkeypatch, c
 
     def compute():
         network: TwoMaps = make_network()
-        return make_engine(name, Source(network, torch.device("cpu"), "fp32", (24, 40)))(images)
+        return make_engine(name, EngineInput(network, torch.device("cpu"), "fp32", (24, 40)))(
+            images
+        )
 
     first = compute()
     assert "loaded from" not in caplog.text

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from panoptic_ros.engines import ENGINES, make_engine, resolve_engine
-from panoptic_ros.engines.base import EngineError, Source
+from panoptic_ros.engines.base import EngineError, EngineInput
 
 from .two_maps import TwoMaps, make_network
 
@@ -23,10 +23,10 @@ INSTALLED = [
 ]
 
 
-def source(precision: str = "fp32", network: TwoMaps | None = None) -> Source:
+def source(precision: str = "fp32", network: TwoMaps | None = None) -> EngineInput:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     served = copy.deepcopy(network or make_network()).to(dtype)
-    return Source(served, CPU, precision, SIZE)
+    return EngineInput(served, CPU, precision, SIZE)
 
 
 def images(number: int, seed: int = 1) -> torch.Tensor:

@@ -7,7 +7,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from panoptic_ros.files.bag import BagError, ImageBag, is_bag, message_types, write_image_bag
-from panoptic_ros.ros.conversions import image_from_message
+from panoptic_ros.files.camera_messages import image_from_message
 from test.shared_data import shared_path
 
 IMAGE = "sensor_msgs/msg/Image"

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from panoptic_ros.data.coco_panoptic import write_ids
+from panoptic_ros.files.pictures import write_ids
 from test.training.tiny import CATEGORIES
 
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from panoptic_ros import __version__
-from panoptic_ros.engines.base import EngineError, Source
-from panoptic_ros.engines.int8 import QuantizedNetwork, make_folder, write_quantized
+from panoptic_ros.engines.base import EngineError, EngineInput, QuantizedNetwork
 from panoptic_ros.engines.onnx_graph import to_onnx
 from panoptic_ros.engines.openvino_model import import_openvino, to_openvino
-from panoptic_ros.files.segment_files import open_source
+from panoptic_ros.files.sources import open_source
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import load_model
 from panoptic_ros.networks.layers.folding import fold_batch_norm
+from panoptic_ros.quantized import make_folder, write_quantized
 
 NEEDS = ("nncf", "openvino", "onnx", "onnxscript")
 
@@ -69,7 +69,7 @@ def quantize_model(
         return config.input.prepare(tensors, size, padded)[0].contiguous().numpy()
 
     network = fold_batch_norm(network.requires_grad_(False))
-    source = Source(network, torch.device("cpu"), "fp32", padded)
+    source = EngineInput(network, torch.device("cpu"), "fp32", padded)
     quantized = _quantize(source, camera, prepare)
     facts = {
         "images": camera.number,
@@ -82,7 +82,7 @@ def quantize_model(
 
 
 def _quantize(
-    source: Source, camera: _CameraImages, prepare: Callable[[np.ndarray], np.ndarray]
+    source: EngineInput, camera: _CameraImages, prepare: Callable[[np.ndarray], np.ndarray]
 ) -> QuantizedNetwork:
     os.environ.setdefault("NNCF_CI", "1")  # else it reports its use to its makers
     openvino = import_openvino()

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from panoptic_ros.data.coco_panoptic import segments_info, write_ids
+from panoptic_ros.commands.segment import segment_files
+from panoptic_ros.data.coco_panoptic import segments_info
 from panoptic_ros.evaluation.evaluate import evaluate_predictions
 from panoptic_ros.files.bag import BagError, write_image_bag
-from panoptic_ros.files.segment_files import segment_files
+from panoptic_ros.files.pictures import write_ids
 from panoptic_ros.prediction import Category, PanopticPrediction, Segment
 
 ROAD = Category(3, "road", False, (128, 64, 128))
@@ -50,7 +51,7 @@ def segmenter(monkeypatch):
         given.append(arguments)
         return BrightIsCar()
 
-    monkeypatch.setattr("panoptic_ros.files.segment_files.Segmenter.load", load)
+    monkeypatch.setattr("panoptic_ros.commands.segment.Segmenter.load", load)
     return given
 
 
@@ -193,7 +194,7 @@ def test_it_needs_no_ros():
     blocked = ("rclpy", "sensor_msgs", "std_msgs", "panoptic_ros.msg")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
-        "import panoptic_ros.files.segment_files, panoptic_ros.demo.demo"
+        "import panoptic_ros.commands.segment, panoptic_ros.demo.demo"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

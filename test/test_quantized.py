@@ -15,13 +15,13 @@ import torch
 import yaml
 
 from panoptic_ros.cli import main
+from panoptic_ros.commands.quantize import quantize_model
 from panoptic_ros.devices import resolve_precision
 from panoptic_ros.engines import make_engine, resolve_engine
-from panoptic_ros.engines.base import EngineError, Source
-from panoptic_ros.engines.int8 import QuantizedNetwork, read_quantized, write_quantized
+from panoptic_ros.engines.base import EngineError, EngineInput
 from panoptic_ros.engines.openvino_model import import_openvino
-from panoptic_ros.engines.quantize import quantize_model
 from panoptic_ros.model_zoo import MODEL_FILE, ModelError, load_config, load_model, save_model
+from panoptic_ros.quantized import QuantizedNetwork, read_quantized, write_quantized
 from panoptic_ros.segmenter import Segmenter
 
 CPU = torch.device("cpu")
@@ -149,7 +149,7 @@ def exported(tiny_model, tmp_path_factory):
     """The network, not quantised, in the form in which int8 networks are read."""
     pytest.importorskip("openvino")
     pytest.importorskip("onnxscript")
-    from panoptic_ros.engines.export import export_model
+    from panoptic_ros.commands.export import export_model
 
     file = tmp_path_factory.mktemp("exported") / "network.xml"
     export_model(tiny_model, "openvino", file, "96x128")
@@ -202,7 +202,7 @@ def test_the_description_says_how_it_was_made(quantized):
 
 def test_quantised_outputs_are_near_those_of_forward(quantized, photos):
     config, network = load_model(quantized)
-    source = Source(network, CPU, "fp32", SIZE, quantized=read_quantized(config, SIZE))
+    source = EngineInput(network, CPU, "fp32", SIZE, quantized=read_quantized(config, SIZE))
     images = [torch.from_numpy(cv2.imread(str(photos / "5.png"))[..., ::-1].copy())]
     batch, _ = config.input.prepare(images, SIZE, SIZE)
     with torch.inference_mode():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from panoptic_ros.cli import main
+from panoptic_ros.commands.export import export_model
 from panoptic_ros.engines.base import EngineError
-from panoptic_ros.engines.export import export_model
 from panoptic_ros.model_zoo import load_model
 
 IMAGES = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -10,28 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from panoptic_ros.model_zoo import WEIGHTS_FILE, ModelConfig, ModelError, file_sha256, replace_file
+from panoptic_ros.engines.base import QuantizedNetwork
+from panoptic_ros.model_zoo import WEIGHTS_FILE, ModelConfig, ModelError, file_sha256
+from panoptic_ros.system import write_file
 
 FOLDER = "int8"
-
-
-@dataclass(frozen=True)
-class QuantizedNetwork:
-    """A model's ``forward`` in int8 at one resolution; inputs and outputs are single precision.
-
-    Attributes:
-        graph: OpenVINO's XML.
-        weights: The data beside it.
-    """
-
-    graph: bytes
-    weights: bytes
 
 
 def read_quantized(config: ModelConfig, resolution: tuple[int, int]) -> QuantizedNetwork:
@@ -109,9 +97,9 @@ def write_quantized(
         },
     }
     make_folder(config)
-    replace_file(description.with_suffix(".xml"), network.graph)
-    replace_file(description.with_suffix(".bin"), network.weights)
-    replace_file(description, yaml.safe_dump(fields, sort_keys=False).encode())
+    write_file(description.with_suffix(".xml"), network.graph)
+    write_file(description.with_suffix(".bin"), network.weights)
+    write_file(description, yaml.safe_dump(fields, sort_keys=False).encode())
     return description
 
 

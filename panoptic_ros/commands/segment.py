@@ -12,48 +12,19 @@ The output folder gets, for every image NAME:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from panoptic_ros.data.coco_panoptic import read_image, write_ids
 from panoptic_ros.drawing import VideoWriter, draw_overlay, write_image
+from panoptic_ros.files.pictures import write_ids
+from panoptic_ros.files.sources import ImageSource, SourceImage, open_source
 from panoptic_ros.prediction import Category, PanopticPrediction
-from panoptic_ros.ros.conversions import image_from_message
 from panoptic_ros.segmenter import Segmenter
-
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
-
-
-class Frame(NamedTuple):
-    """An image to segment: what to call its results, its own file, how to get it (may raise)."""
-
-    name: str
-    file_name: str
-    load: Callable[[], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where images come from; ``frame_rate`` is None for single images."""
-
-    frames: Iterator[Frame]
-    count: int
-    frame_rate: float | None = None
-
-
-class EncodedFile(NamedTuple):
-    """An image file in the form of a sensor_msgs/CompressedImage."""
-
-    format: str
-    data: bytes
 
 
 def segment_files(
@@ -106,75 +77,6 @@ def segment_files(
     return failures
 
 
-def open_source(path: Path, topic: str | None = None) -> Source:
-    """Find out what a path is: an image, a folder of images, a video or a bag.
-
-    Raises:
-        ValueError: It is none of these, does not exist, or is empty.
-    """
-    from panoptic_ros.files.bag import is_bag
-
-    if not path.exists():
-        raise ValueError(f"there is no file or folder {path}")
-    if is_bag(path):
-        return _open_bag(path, topic)
-    if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise ValueError(f"folder {path} has no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        return Source(_files(files), len(files))
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return Source(_files([path]), 1)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _open_video(path)
-    known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
-    raise ValueError(f"{path} is neither an image, a video ({known}), a folder nor a ROS bag")
-
-
-def _files(files: list[Path]) -> Iterator[Frame]:
-    stems = [file.stem for file in files]
-    for file in files:
-        name = file.stem if stems.count(file.stem) == 1 else file.name
-        yield Frame(name, file.name, partial(_read_file, file))
-
-
-def _read_file(path: Path) -> np.ndarray:
-    if path.suffix.lower() in (".jpg", ".jpeg", ".png"):  # also finds truncated ones
-        return image_from_message(EncodedFile("", path.read_bytes()))
-    return read_image(path)
-
-
-def _open_video(path: Path) -> Source:
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise ValueError(f"{path} is not a video that this OpenCV can read")
-    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-
-    def frames() -> Iterator[Frame]:
-        index = 0
-        while (grabbed := video.read())[0]:
-            image = grabbed[1][..., ::-1]
-            yield Frame(f"{index:06}", path.name, lambda image=image: image)
-            index += 1
-        video.release()
-
-    return Source(frames(), count, video.get(cv2.CAP_PROP_FPS) or 25.0)
-
-
-def _open_bag(path: Path, topic: str | None) -> Source:
-    from panoptic_ros.files.bag import ImageBag
-
-    bag = ImageBag(path, topic)
-
-    def frames() -> Iterator[Frame]:
-        with bag:
-            for frame in bag.frames():
-                load = partial(image_from_message, frame.message)
-                yield Frame(str(frame.stamp), path.name, load)
-
-    return Source(frames(), len(bag), bag.frame_rate)
-
-
 class ResultWriter:
     """Writes the results of one source; use it in a ``with`` statement.
 
@@ -184,7 +86,9 @@ class ResultWriter:
         source: Of the images; its frame rate decides between overlay.mp4 and single overlays.
     """
 
-    def __init__(self, output: Path, categories: tuple[Category, ...], source: Source) -> None:
+    def __init__(
+        self, output: Path, categories: tuple[Category, ...], source: ImageSource
+    ) -> None:
         self.output = output
         self._categories = categories
         self._images: list[dict[str, Any]] = []
@@ -211,7 +115,7 @@ class ResultWriter:
             self._video.__exit__()
         self._write_predictions()
 
-    def write(self, frame: Frame, image: np.ndarray, prediction: PanopticPrediction) -> None:
+    def write(self, frame: SourceImage, image: np.ndarray, prediction: PanopticPrediction) -> None:
         """Write all results of one image."""
         name = frame.name
         if not cv2.imwrite(str(self.output / "labels" / f"{name}.png"), prediction.labels):
@@ -227,7 +131,7 @@ class ResultWriter:
         write_ids(self.output / "predictions" / f"{name}.png", prediction.labels)
         self._add_prediction(frame, prediction)
 
-    def _add_prediction(self, frame: Frame, prediction: PanopticPrediction) -> None:
+    def _add_prediction(self, frame: SourceImage, prediction: PanopticPrediction) -> None:
         height, width = prediction.labels.shape
         # COCO's files are named by the image id; elsewhere readers match by file_name.
         image_id = int(frame.name) if frame.name.isdecimal() else frame.name

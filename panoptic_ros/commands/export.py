@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,12 @@ from torch import Tensor, nn
 
 from panoptic_ros import __version__
 from panoptic_ros.devices import PRECISIONS
-from panoptic_ros.engines.base import EngineError, Source
+from panoptic_ros.engines.base import EngineError, EngineInput
 from panoptic_ros.engines.onnx_graph import INPUT_NAME, to_onnx
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.layers.folding import fold_batch_norm
+from panoptic_ros.system import whole_file, write_file
 
 
 def export_model(
@@ -63,7 +62,7 @@ def export_model(
     padded = network.padded_size(size)
     dtype = PRECISIONS[precision]
     network = fold_batch_norm(network.requires_grad_(False)).to(dtype)
-    outputs = Source(network, torch.device("cpu"), precision, padded).outputs(batch)
+    outputs = EngineInput(network, torch.device("cpu"), precision, padded).outputs(batch)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -74,7 +73,7 @@ def export_model(
         ) from error
     description = _describe(config, format, precision, size, (batch, 3, *padded), outputs)
     text = json.dumps(description, indent=2) + "\n"
-    _replace(output.with_suffix(".json"), lambda file: file.write_text(text, encoding="utf-8"))
+    write_file(output.with_suffix(".json"), text.encode())
     return output
 
 
@@ -114,7 +113,7 @@ def _write_onnx(
     network: nn.Module, images: Tensor, outputs: dict[str, Tensor], file: Path
 ) -> None:
     data = to_onnx(network, [images], list(outputs)).SerializeToString()
-    _replace(file, lambda path: path.write_bytes(data))
+    write_file(file, data)
 
 
 def _write_openvino(
@@ -129,7 +128,7 @@ def _write_openvino(
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         openvino.serialize(model, str(Path(folder) / file.name))
         for part in (file.with_suffix(".bin"), file):
-            os.replace(Path(folder) / part.name, part)
+            write_file(part, (Path(folder) / part.name).read_bytes())
 
 
 def _write_tensorrt(
@@ -140,7 +139,7 @@ def _write_tensorrt(
     from panoptic_ros.engines.tensorrt_plan import to_tensorrt
 
     plan = to_tensorrt(to_onnx(network, [images], list(outputs)))
-    _replace(file, lambda path: path.write_bytes(plan))
+    write_file(file, plan)
 
 
 def _write_exported_program(
@@ -148,15 +147,8 @@ def _write_exported_program(
 ) -> None:
     with torch.no_grad():
         program = torch.export.export(network, (images,))
-    _replace(file, lambda path: torch.export.save(program, path))
-
-
-def _replace(file: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        temporary = Path(folder) / file.name
-        write(temporary)
-        os.replace(temporary, file)
+    with whole_file(file) as temporary:
+        torch.export.save(program, temporary)
 
 
 FORMATS = {

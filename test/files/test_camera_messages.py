@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
-from panoptic_ros.ros import conversions
-from panoptic_ros.ros.conversions import (
+from panoptic_ros.files import camera_messages
+from panoptic_ros.files.camera_messages import (
     ENCODINGS,
     ImageError,
     image_and_size,
@@ -202,8 +202,8 @@ def compressed(extension: str, pixels: np.ndarray, form: str) -> CompressedImage
 def decoder(request, monkeypatch):
     """Run a test with each of the JPEG decoders."""
     if request.param == "cv2":
-        monkeypatch.setattr(conversions, "simplejpeg", None)
-    elif conversions.simplejpeg is None:
+        monkeypatch.setattr(camera_messages, "simplejpeg", None)
+    elif camera_messages.simplejpeg is None:
         pytest.skip("simplejpeg is not installed")
 
 
@@ -249,7 +249,7 @@ def test_what_has_no_fractions_comes_whole(monkeypatch):
     image, size = image_and_size(compressed(".png", RGB[..., ::-1], "png"), lambda size: (1, 1))
     np.testing.assert_array_equal(image, RGB)
     assert size == (HEIGHT, WIDTH)
-    monkeypatch.setattr(conversions, "simplejpeg", None)
+    monkeypatch.setattr(camera_messages, "simplejpeg", None)
     image, size = image_and_size(compressed(".jpg", SMOOTH, "jpeg"), lambda size: (1, 1))
     assert image.shape == SMOOTH.shape and size == SMOOTH.shape[:2]
 

@@ -1,0 +1,1 @@
+"""Panoptic quality and mIoU of a model or of predictions."""
