@@ -22,6 +22,7 @@ setup: $(VENV)/.package $(VENV)/.test
 test: setup
 	ruff check
 	ruff format --check
+	lint-imports
 	pytest
 
 demo: $(VENV)/.package

@@ -186,17 +186,12 @@ def benchmark(
     engine: Annotated[str, typer.Option(help="Engines, with commas.")] = "auto",
     precision: Annotated[str, typer.Option(help="Precisions, with commas.")] = "auto",
     device: Device = "auto",
-    instances: Annotated[
-        str, typer.Option(help="Scenes with so many instances, with commas: 0,50,200.")
-    ] = "",
-    cameras: Annotated[str, typer.Option(help="Numbers of cameras, with commas: 1,4.")] = "",
     frame: Annotated[
         str, typer.Option(help="HEIGHTxWIDTH of the images; the resolution if not given.")
     ] = "",
     repeat: Annotated[int, typer.Option(help="Rounds; each runs everything once.")] = 10,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them: .png, .pdf or .svg.")] = None,
-    peers: Annotated[bool, typer.Option(help="Compare with other libraries' networks.")] = False,
 ) -> None:
     """Measure where the time of a frame goes, stage by stage."""
     from panoptic_ros.benchmark.command import run_benchmark
@@ -208,13 +203,10 @@ def benchmark(
         engine=engine,
         precision=precision,
         device=device,
-        instances=instances,
-        cameras=cameras,
         frame=frame,
         repeat=repeat,
         json_file=json_file,
         plot=plot,
-        peers=peers,
     )
 
 

@@ -115,6 +115,11 @@ class Segmenter:
         return cls(config, network, device, precision, resolution, engine)
 
     @property
+    def network(self) -> PanopticNetwork:
+        """The network, in the precision in use; its ``forward`` may be computed by an engine."""
+        return self._network
+
+    @property
     def name(self) -> str:
         """Name of the model."""
         return self.config.name
@@ -187,27 +192,37 @@ class Segmenter:
         clock = StageClock(self.device)
         uploaded = [_upload(image, self.device) for image in images]
         clock.stop("upload")
-        batch, sizes = self.config.input.prepare(
-            uploaded,
-            self.resolution,
-            self._padded,
-            self._engine.dtype,
-            self._engine.memory_format,
-        )
+        batch, sizes = self.prepare(uploaded)
         sizes = [
             FrameSize(size.valid, output) for size, output in zip(sizes, output_sizes, strict=True)
         ]
         clock.stop("preprocess")
-        raw = self._engine(batch)
+        raw = self.forward(batch)
         clock.stop("forward")
-        encoded = self._predict(raw, sizes)
+        encoded = self.predict(raw, sizes)
         clock.stop("predict")
         downloaded = _download(encoded)
         clock.stop("download")
         timings = clock.seconds()
         return [self._describe(*arrays, timings) for arrays in downloaded]
 
-    def _predict(self, raw: dict[str, Tensor], sizes: list[FrameSize]) -> list[EncodedSegments]:
+    def prepare(self, images: Sequence[Tensor]) -> tuple[Tensor, list[FrameSize]]:
+        """Make the network's input of images, uint8 (H, W, 3), RGB, on the device.
+
+        This, ``forward`` and ``predict`` are the steps of a call, for those who time them.
+        """
+        engine = self._engine
+        return self.config.input.prepare(
+            images, self.resolution, self._padded, engine.dtype, engine.memory_format
+        )
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        """Run the engine; returns what the network's ``forward`` does, until the next call."""
+        return self._engine(batch)
+
+    @torch.inference_mode()
+    def predict(self, raw: dict[str, Tensor], sizes: list[FrameSize]) -> list[EncodedSegments]:
+        """Turn raw maps into label images and tables, on the device."""
         options = self.options
         return [
             encode_segments(segments, self._network.thing_ids, options.stuff_area_limit)

@@ -26,19 +26,14 @@ LIBRARIES = (
 VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 
 
-def describe_machine(malloc: str = "as the environment says") -> dict[str, Any]:
-    """Return processor, GPU, threads, load, versions and date.
-
-    Args:
-        malloc: How the process was told to treat freed memory.
-    """
+def describe_machine() -> dict[str, Any]:
+    """Return processor, GPU, threads, load, versions and date."""
     described = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "threads": torch.get_num_threads(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "malloc": malloc,
         "environment": {
             name: value
             for name, value in sorted(os.environ.items())
@@ -66,8 +61,7 @@ def machine_line(machine: dict[str, Any]) -> str:
     return (
         f"{machine['date']}: {machine['processor']}, {machine['cores']} cores, "
         f"{machine['threads']} threads, load {load}{gpus}\n"
-        f"panoptic_ros {machine['panoptic_ros']}, Python {machine['python']}, {versions}; "
-        f"malloc: {machine['malloc']}"
+        f"panoptic_ros {machine['panoptic_ros']}, Python {machine['python']}, {versions}"
     )
 
 

@@ -1,46 +1,38 @@
-"""Measure variants and peers in turns: every round runs each of them once.
+"""Measure variants in turns: every round runs each of them once.
 
 A machine that is busy for a while then slows all of them down alike, and ratios hold.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
 
 from panoptic_ros.benchmark.machine import describe_machine
-from panoptic_ros.benchmark.peers import PeerSubject
-from panoptic_ros.benchmark.results import Report, Variant, format_size
-from panoptic_ros.benchmark.subjects import Subject, warm_engine
+from panoptic_ros.benchmark.pictures import street_images
+from panoptic_ros.benchmark.results import TOTAL, Measurement, Report, Variant
+from panoptic_ros.model_zoo import (
+    ModelConfig,
+    ModelError,
+    find_model,
+    load_config,
+    load_model,
+)
+from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.system import share_directory
 
-Say = Callable[[str], None]
-Size = tuple[int, int]
-
-
-class Runs(Protocol):
-    """Something that can be measured once more."""
-
-    seconds: dict[str, list[float]]
-
-    def run(self) -> None:
-        """Measure it once."""
-
-
-_Subject = TypeVar("_Subject", bound=Runs)
-_Key = TypeVar("_Key")
+WARM_UP_ROUNDS = 1  # not counted
 
 
 def measure(
     variants: Sequence[Variant],
-    peers: Sequence[tuple[str, Size]] = (),
     repeat: int = 10,
-    frame: Size | None = None,
-    malloc: str = "as the environment says",
-    say: Say = lambda _: None,
-    seconds: float = math.inf,
-    checkpoint: Callable[[Report], None] = lambda _: None,
+    frame: tuple[int, int] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Load everything, measure it in ``repeat`` rounds, and report.
 
@@ -48,101 +40,91 @@ def measure(
 
     Args:
         variants: What to measure.
-        peers: Name (a key of ``peers.PEERS``) and image size of networks to compare with; they
-            run where the first variant does.
         repeat: Rounds.
         frame: (height, width) of the images; None for the resolution of each variant.
-        malloc: How the process was told to treat freed memory, for the report.
         say: Called with a line about what happens.
-        seconds: Time for all of it: two thirds to load, and as many rounds as fit then, at least
-            one.
-        checkpoint: Called with what there is after every round.
 
     Raises:
         ValueError: ``repeat`` is below 1.
     """
     if repeat < 1:
         raise ValueError(f"repeat is {repeat}; expected 1 or more")
-    report = Report(describe_machine(malloc))
-    start = time.monotonic()
-    device = variants[0].device if variants else "auto"
-    for variant in {v.engine: v for v in variants}.values():
-        warm_engine(variant)
-    loader = _Loader(report, say, start + seconds * 2 / 3)
-    ours = loader.load(variants, lambda variant: Subject(variant, frame))
-    others = loader.load(peers, lambda peer: PeerSubject(*peer, device))
-    for done in _rounds([*ours, *others], repeat, report, say, start + seconds):
-        report.measurements = [s.measurement() for s in ours if s.seconds]
-        report.peers = [s.peer() for s in others if s.seconds]
-        report.complete = done
-        checkpoint(report)
-    return report
-
-
-class _Loader:
-    """Loads what can be loaded until a point in time, and reports the rest as skipped."""
-
-    def __init__(self, report: Report, say: Say, deadline: float) -> None:
-        self._report, self._say, self._deadline = report, say, deadline
-
-    def load(self, keys: Iterable[_Key], load: Callable[[_Key], _Subject]) -> list[_Subject]:
-        loaded = []
-        for key in keys:
-            self._say(f"loading {_name(key)}")
+    subjects, skipped = [], []
+    for variant in variants:
+        say(f"loading {variant}")
+        try:
+            subjects.append(Subject(variant, frame))
+        except (ValueError, RuntimeError, ImportError, MemoryError) as error:
+            skipped.append((str(variant), str(error)))
+            say(f"skipped {variant}: {error}")
+    for number in range(-WARM_UP_ROUNDS, repeat):
+        if subjects:
+            say("warming up" if number < 0 else f"round {number + 1} of {repeat}")
+        for subject in list(subjects):
             try:
-                if time.monotonic() > self._deadline:
-                    raise RuntimeError("no time left")
-                loaded.append(load(key))
-            except (ValueError, RuntimeError, ImportError, MemoryError) as error:
-                _skip(self._report, _name(key), error, self._say)
-        return loaded
-
-
-def _rounds(
-    subjects: list[Runs], repeat: int, report: Report, say: Say, deadline: float
-) -> Iterator[bool]:
-    """Run each subject once per round, each round starting with another of them.
-
-    A round before the first does not count: it is the one that finds caches cold.
-
-    Yields:
-        After every round that counts, whether it was the last.
-    """
-    failed: set[int] = set()
-    for number in range(repeat + 1):
-        if len(failed) == len(subjects):
-            yield True  # nothing is left to measure
-            return
-        say(f"round {number} of {repeat}" if number else "warming up")
-        start = time.monotonic()
-        for turn in range(len(subjects)):
-            index = (number + turn) % len(subjects)
-            if index in failed:
-                continue
-            try:
-                subjects[index].run()
+                subject.run(is_counted=number >= 0)
             except (ValueError, RuntimeError, MemoryError) as error:
-                failed.add(index)
-                _skip(report, str(subjects[index]), error, say)
-        for index, subject in enumerate(subjects):
-            if number == 0 or index in failed:
-                subject.seconds.clear()
-        now = time.monotonic()
-        late = now + (now - start) > deadline
-        if number:
-            yield number == repeat or late
-            if late:
-                return
+                subjects.remove(subject)
+                skipped.append((str(subject.measurement.variant), str(error)))
+    return Report(describe_machine(), [subject.measurement for subject in subjects], skipped)
 
 
-def _skip(report: Report, name: str, error: Exception, say: Say) -> None:
-    reason = f"{error}" or type(error).__name__
-    report.skipped.append((name, reason))
-    say(f"skipped {name}: {reason}")
+class Subject:
+    """A variant, loaded and warm.
+
+    Args:
+        variant: What to run.
+        frame: (height, width) of the images; None for the resolution.
+
+    Raises:
+        ValueError, RuntimeError: The variant cannot run here; the message says why.
+    """
+
+    def __init__(self, variant: Variant, frame: tuple[int, int] | None = None) -> None:
+        config, network, is_random = load_any(variant.model)
+        self.segmenter = Segmenter(
+            config, network, variant.device, variant.precision, variant.resolution, variant.engine
+        )
+        size = frame or self.segmenter.resolution
+        self.segmenter.warm_up(size, variant.batch)
+        self._images = street_images(variant.batch, size)
+        resolved = replace(
+            variant,
+            resolution=self.segmenter.resolution,
+            engine=self.segmenter.engine,
+            precision=self.segmenter.precision,
+            device=str(self.segmenter.device),
+        )
+        self.measurement = Measurement(resolved, is_random)
+
+    def run(self, is_counted: bool = True) -> None:
+        """Segment the images once."""
+        start = time.perf_counter()
+        predictions = self.segmenter(self._images)
+        total = time.perf_counter() - start
+        if is_counted:
+            for stage, seconds in {**predictions[0].timings, TOTAL: total}.items():
+                self.measurement.seconds.setdefault(stage, []).append(seconds)
+        self.measurement.instances = sum(len(p.instances) for p in predictions)
 
 
-def _name(key: object) -> str:
-    if isinstance(key, tuple):
-        name, size = key
-        return f"{name} {format_size(size)}"
-    return str(key)
+def load_any(model: str) -> tuple[ModelConfig, PanopticNetwork, bool]:
+    """Load a model, or build a configuration of config/networks with fresh weights.
+
+    Returns:
+        Description, network, and whether its weights are random.
+
+    Raises:
+        ModelError: There is neither such a model nor such a configuration.
+    """
+    try:
+        folder = find_model(model)
+    except ModelError as error:
+        path = share_directory() / "config/networks" / f"{model}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+            raise ModelError(f"{error} Configurations, for random weights: {known}.") from error
+        torch.manual_seed(0)
+        config = load_config(path)
+        return config, config.build().eval(), True
+    return *load_model(folder), False

@@ -1,5 +1,8 @@
-"""The command itself, on a tiny network with random weights."""
+"""``panoptic benchmark`` itself, on a tiny network."""
 
+from __future__ import annotations
+
+import json
 from dataclasses import replace
 
 import cv2
@@ -7,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from panoptic_ros import cli
-from panoptic_ros.benchmark import loading
-from panoptic_ros.benchmark.command import make_variants, numbers, peer_list
-from panoptic_ros.benchmark.peers import PEERS
-from panoptic_ros.benchmark.results import read_json
+from panoptic_ros.benchmark import measure as measuring
+from panoptic_ros.benchmark.measure import measure
+from panoptic_ros.benchmark.results import STAGES, Measurement, Variant
+from panoptic_ros.benchmark.table import format_table, milliseconds
 from panoptic_ros.model_zoo import MODEL_FILE, format_config, load_config
 
 
@@ -21,7 +24,7 @@ def configuration(tiny_model, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     config = replace(load_config(tiny_model / MODEL_FILE), sha256=None)
     (folder / "fresh.yaml").write_text(format_config(config))
-    monkeypatch.setattr(loading, "share_directory", lambda: tmp_path / "share")
+    monkeypatch.setattr(measuring, "share_directory", lambda: tmp_path / "share")
     return "fresh"
 
 
@@ -29,33 +32,28 @@ def invoke(*words):
     return CliRunner().invoke(cli.app, ["benchmark", *map(str, words)])
 
 
-def test_command(configuration, tmp_path):
+def test_everything_is_measured_with_everything(configuration, tmp_path):
     result = invoke(
-        "--model", configuration, "--resolution", "64x128", "--cameras", "1,2",
-        "--engine", "eager", "--device", "cpu", "--instances", "0,3", "--repeat", 2,
+        "--model", configuration, "--resolution", "64x128", "--batch", "1,2",
+        "--engine", "eager", "--device", "cpu", "--precision", "fp32,int8", "--repeat", 3,
         "--json", tmp_path / "report.json", "--plot", tmp_path / "report.png",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    report = read_json(tmp_path / "report.json")
-    assert len(report.measurements) == 4 and not report.skipped
-    assert all(m.random_weights for m in report.measurements)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [m["variant"]["batch"] for m in report["measurements"]] == [1, 2]
+    for measured in report["measurements"]:
+        assert measured["has_random_weights"]
+        seconds = measured["seconds"]
+        assert set(seconds) == {*STAGES, "total"}
+        assert {len(samples) for samples in seconds.values()} == {3}
+        for index, total in enumerate(seconds["total"]):
+            assert sum(seconds[stage][index] for stage in STAGES) <= total
+    assert [name for name, _ in report["skipped"]] == [
+        f"fresh 64x128 batch {batch} eager int8" for batch in (1, 2)
+    ]
     assert "fresh*" in result.output and "random weights" in result.output
-    for title in ("Stages", "Cost over instances", "Cost over batch and cameras"):
-        assert title in result.output
-    assert cv2.imread(str(tmp_path / "report.png")) is not None
-
-
-def test_precisions_are_measured_beside_each_other(configuration, tmp_path):
-    words = ["--model", configuration, "--resolution", "64x128", "--engine", "eager"]
-    file = tmp_path / "report.json"
-    result = invoke(
-        *words, "--device", "cpu", "--precision", "fp32,bf16,int8", "--repeat", 1, "--json", file
-    )
-    assert result.exit_code == 0, result.output
-    report = read_json(file)
-    assert [m.precision for m in report.measurements] == ["fp32", "bf16"]
-    ((name, reason),) = report.skipped
-    assert "int8" in name and "int8 is for engine openvino" in reason
+    assert "int8 is for engine openvino" in result.output
+    assert cv2.imread(str(tmp_path / "report.png")).std() > 10
 
 
 @pytest.mark.parametrize(
@@ -64,7 +62,7 @@ def test_precisions_are_measured_beside_each_other(configuration, tmp_path):
         (("--model", ","), "no model is given"),
         (("--model", "nobody"), "no model 'nobody'"),
         (("--model", "fpsnet_small", "--batch", "0"), "batch is '0'"),
-        (("--model", "fpsnet_small", "--cameras", "two"), "cameras is 'two'"),
+        (("--model", "fpsnet_small", "--batch", ","), "batch is ','"),
         (("--model", "fpsnet_small", "--resolution", "64"), "expected HEIGHTxWIDTH"),
         (("--model", "fpsnet_small", "--plot", "report.txt"), "ends in .png"),
         (("--model", "fpsnet_small", "--repeat", "0"), "repeat is 0"),
@@ -75,13 +73,34 @@ def test_bad_arguments(words, error):
     assert result.exit_code != 0 and error in str(result.exception)
 
 
-def test_everything_is_combined_with_everything():
-    variants = make_variants(["a", "b"], [(1, 2), None], [1, 4], ["x", "y"], instances=[0, 5])
-    assert len(set(variants)) == len(variants) == 2 * 2 * 2 * (2 + 2)
-    assert {v.batch for v in variants if v.instances is not None} == {1}
-    assert numbers("batch", " 4,1 ", 1) == [4, 1] and numbers("instances", "0", 0) == [0]
+def test_what_fails_on_the_way_is_skipped(tiny_model, monkeypatch):
+    variant = Variant(str(tiny_model), (64, 128), engine="eager", device="cpu")
+    runs = []
+
+    def run(self, is_counted):
+        runs.append(is_counted)
+        if len(runs) == 2:
+            raise RuntimeError("broken")
+
+    monkeypatch.setattr(measuring.Subject, "run", run)
+    report = measure([variant], repeat=5)
+    assert runs == [False, True]
+    assert not report.measurements
+    assert [reason for _, reason in report.skipped] == ["broken"]
 
 
-def test_peers_come_at_every_size_once():
-    variants = make_variants(["fpsnet_cityscapes", "nobody"], [None, (64, 128)])
-    assert peer_list(variants) == [(n, s) for n in PEERS for s in ((1024, 2048), (64, 128))]
+def test_rates_count_all_images_of_a_call():
+    measured = Measurement(Variant("m", batch=4), False, {"total": [0.1, 0.2, 9.0]})
+    assert measured.median("total") == 0.2
+    assert measured.frames_per_second == 20
+
+
+def test_a_table_is_markdown():
+    table = format_table(("name", "ms"), [("a", milliseconds(0.00123)), ("bb", "12")])
+    assert table.splitlines() == [
+        "| name |   ms |",
+        "| ---- | ---: |",
+        "| a    | 1.23 |",
+        "| bb   |   12 |",
+    ]
+    assert [milliseconds(s) for s in (0.0123, 0.2)] == ["12.3", "200"]

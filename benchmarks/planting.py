@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from panoptic_ros.benchmark.scenes import Layout
+from benchmarks.scenes import Layout
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.dense_detection.boxes import LEVELS as DENSE_LEVELS
 from panoptic_ros.networks.dense_detection.boxes import grid_locations
@@ -64,7 +64,9 @@ def plant(network: PanopticNetwork, raw: Raw, layout: Layout) -> Raw:
 def _plant_fpsnet(network: FPSNet, raw: Raw, layout: Layout) -> None:
     height, width = raw["features"].shape[2:]
     detector = network.detector
-    anchors = detector.anchors((8 * height, 8 * width), network.thing_ids.device).cpu()
+    anchors = detector.anchors(
+        (network.stride * height, network.stride * width), network.thing_ids.device
+    ).cpu()
     best = _best_anchors(layout.boxes, anchors)
     raw["class_logits"].fill_(-SURE)
     raw["class_logits"][:, best, layout.classes] = SURE

@@ -1,4 +1,4 @@
-"""Pictures to measure with, and scenes with a given number of instances.
+"""Scenes with a given number of instances.
 
 Cost must not depend on what a camera sees, so it is measured with 0, 50, 200 instances. No
 picture holds exactly that many for every network, and fresh weights see nothing sensible anyway.
@@ -10,32 +10,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 FILLED = 0.7  # of the side of a cell of the layout, taken by its box
-RENDERED = (256, 512)
-
-
-def street_images(number: int, size: tuple[int, int]) -> list[np.ndarray]:
-    """Return different synthetic streets: uint8, (*size, 3), RGB.
-
-    They are rendered small and enlarged: what they cost to segment is the same.
-    """
-    import cv2
-
-    images = [_street(index) for index in range(number)]
-    return [cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR) for image in images]
-
-
-@cache
-def _street(index: int) -> np.ndarray:
-    from panoptic_ros.data.synthetic import SyntheticStreets
-
-    return SyntheticStreets(index + 1, RENDERED, seed=5)[index][0].permute(1, 2, 0).numpy()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ run in this process, with the same threads and the same malloc as what they are 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_ros.benchmark.results import Peer, format_size
-from panoptic_ros.benchmark.scenes import street_images
-from panoptic_ros.devices import resolve_device
+from panoptic_ros.benchmark.pictures import street_images
 
 Size = tuple[int, int]
 MASK_RCNN = "torchvision Mask R-CNN R50-FPN"
@@ -38,53 +35,33 @@ class PeerSteps(NamedTuple):
     note: str
 
 
-class PeerSubject:
-    """A peer, loaded and warm.
+class Peer:
+    """A peer, loaded; calling it segments one image.
 
     Args:
         name: Key of ``PEERS``.
         size: (height, width) of the image, and of what the network sees.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: Where it runs.
+
+    Attributes:
+        detections: Instances (segments) that the last call returned.
+        note: How it was set up.
 
     Raises:
-        ValueError: No such peer.
         ImportError: Its library is not installed; the message says what to install.
     """
 
-    def __init__(self, name: str, size: Size, device: str = "auto") -> None:
-        if name not in PEERS:
-            raise ValueError(f"no peer {name!r}; known: {', '.join(PEERS)}")
-        self._name, self._size = name, size
-        self._device = resolve_device(device)
+    def __init__(self, name: str, size: Size, device: torch.device) -> None:
         (self._image,) = street_images(1, size)
         torch.manual_seed(0)
-        self._steps = PEERS[name](self._image, self._device)
-        self.seconds: dict[str, list[float]] = {}
-        self.run()  # warm
-        self.seconds.clear()
-
-    def __str__(self) -> str:
-        """Return name and size."""
-        return f"{self._name} {format_size(self._size)}"
+        self._steps = PEERS[name](self._image, device)
+        self.note, self.detections = self._steps.note, 0
 
     @torch.inference_mode()
-    def run(self) -> None:
-        """Measure one image."""
-        value: Any = self._image
-        start = last = time.perf_counter()
-        for name in ("preprocess", "forward", "postprocess"):
-            value = getattr(self._steps, name)(value)
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
-            now = time.perf_counter()
-            self.seconds.setdefault(name, []).append(now - last)
-            last = now
-        self.seconds.setdefault("total", []).append(last - start)
-        self._count = self._steps.count(value)
-
-    def peer(self) -> Peer:
-        """Return what was measured so far."""
-        return Peer(self._name, self._size, self.seconds, self._count, self._steps.note)
+    def __call__(self) -> None:
+        steps = self._steps
+        result = steps.postprocess(steps.forward(steps.preprocess(self._image)))
+        self.detections = steps.count(result)
 
 
 def mask_rcnn(image: np.ndarray, device: torch.device) -> PeerSteps:

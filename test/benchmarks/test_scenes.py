@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_ros.benchmark.planting import plant
-from panoptic_ros.benchmark.scenes import Layout, street_images
+from benchmarks.planting import plant
+from benchmarks.scenes import Layout
+from panoptic_ros.benchmark.pictures import street_images
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.system import share_directory
 from panoptic_ros.truth import FrameSize

@@ -1,0 +1,1 @@
+"""This project against its targets and its peers; never installed."""
