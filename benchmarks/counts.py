@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of every configuration in config/networks, at its resolution.
 
-``python benchmarks/counts.py [NAME ...]``. Nothing is computed: shapes are propagated on torch's
+``python -m benchmarks.counts [NAME ...]``. Nothing is computed: shapes are propagated on torch's
 meta device. Parameters are torch's: frozen batch norms that are buffers do not count, EPSNet's,
 which are parameters, do. Multiply-adds are those of ``forward`` and, for FPSNet, of its panoptic
 head, which runs inside ``predict``: convolutions and matrix products, for one image.

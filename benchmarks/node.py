@@ -1,6 +1,6 @@
 """What the node costs besides the network: camera, node and receiver in processes of their own.
 
-``python benchmarks/node.py [overhead idle overlap cameras]`` runs all four, or those named, over
+``python -m benchmarks.node [overhead idle overlap cameras]`` runs all four, or those named, over
 DDS with the shipped profile, and prints a table. See benchmarks/README.md.
 """
 

@@ -1,6 +1,6 @@
 """Learn four synthetic images by heart: whether targets, loss and prediction fit together.
 
-``python benchmarks/overfit.py --network NAME [--steps N]`` trains the small configuration of a
+``python -m benchmarks.overfit --network NAME [--steps N]`` trains the small configuration of a
 network on nothing but these images, and measures the panoptic quality on them, which is to
 exceed 90. A defect in the targets, in a term of the loss or in the prediction shows here.
 

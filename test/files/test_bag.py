@@ -6,8 +6,9 @@ from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from panoptic_ros.files.bag import BagError, ImageBag, is_bag, message_types, write_image_bag
+from panoptic_ros.files.bag import BagError, ImageBag, message_types, write_image_bag
 from panoptic_ros.files.camera_messages import image_from_message
+from panoptic_ros.files.sources import is_bag
 from test.shared_data import shared_path
 
 IMAGE = "sensor_msgs/msg/Image"
