@@ -53,7 +53,7 @@ def enlarged_masks(soft: Tensor, threshold: float, steps: Sequence[Step]) -> Ite
     """
     if len(soft) == 0:
         return
-    if soft.is_cuda:
+    if soft.device.type != "cpu":
         pixels = max(step.size[0] * step.size[1] for step in steps)
         for chunk in soft.split(max(1, ELEMENTS // pixels)):
             for step in steps:

@@ -43,7 +43,7 @@ def mean_shift(
     if len(points) == 0:
         return points.new_zeros(max_centers, points.shape[1]), groups.new_full((max_centers,), -1)
     centers, center_groups = _seeds(points, groups, max_centers)
-    climb = _climb_together if points.is_cuda else _climb_by_group
+    climb = _climb_by_group if points.device.type == "cpu" else _climb_together
     centers, count = climb(centers, center_groups, points, groups, iterations)
     center_groups = center_groups.where(count >= max(min_size, 1), -1)
     return _drop_duplicates(centers, center_groups, count)
@@ -144,7 +144,8 @@ def _drop_duplicates(centers: Tensor, groups: Tensor, count: Tensor) -> tuple[Te
     near = _squared_distances(centers, centers) < 1
     near = (near & (groups[:, None] == groups)).triu(1)
     keep = groups >= 0
-    keep = _keep_first(near, keep) if keep.is_cuda else _keep_first_on_host(near, keep)
+    keep_first = _keep_first_on_host if keep.device.type == "cpu" else _keep_first
+    keep = keep_first(near, keep)
     return centers, groups.where(keep, -1)
 
 

@@ -16,7 +16,10 @@ from panoptic_ros.ops.masks import Mask
 
 
 def merge_panoptic(
-    masks: Iterable[Mask | Tensor], stuff: Tensor, overlap_threshold: float
+    masks: Iterable[Mask | Tensor],
+    stuff: Tensor,
+    overlap_threshold: float,
+    used: Tensor | None = None,
 ) -> Tensor:
     """Merge overlapping instance masks and a stuff map into one map of slots.
 
@@ -29,6 +32,7 @@ def merge_panoptic(
             whatever makes them one by one, so that they need not exist at once.
         stuff: Any integer, (H, W): 0 for no stuff, k for stuff slot k - 1.
         overlap_threshold: 0..1.
+        used: bool, (N,), which masks take part, if not all.
 
     Returns:
         int32, (H, W): 0 for void, i + 1 for mask i, N + k for stuff k.
@@ -39,6 +43,8 @@ def merge_panoptic(
         number += 1
         inside, rows, columns = mask if isinstance(mask, Mask) else Mask.whole(mask)
         painted = owner[rows, columns]
+        if used is not None:
+            inside = inside & used[number - 1]
         own = inside & (painted == 0)
         area = torch.count_nonzero(inside)
         covered = area - torch.count_nonzero(own)

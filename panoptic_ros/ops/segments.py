@@ -1,6 +1,6 @@
 """From the segment map of a network to the label image and its table, on the device.
 
-On CUDA everything here has fixed shapes and needs no host synchronisation.
+The plain form has fixed shapes and does not wait for the device.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def encode_segments(
         stuff_area_limit: In pixels of the label image.
     """
     slots, class_ids, scores = segments
-    extent = (_extent_by_counts if slots.is_cuda else _extent_by_runs)(slots, class_ids.numel())
+    extent = (_extent_by_runs if slots.device.type == "cpu" else _extent_by_counts)(
+        slots, class_ids.numel()
+    )
     area = extent[0]
     is_thing = torch.isin(class_ids, thing_ids)
     present = (class_ids > 0) & (area > 0) & (is_thing | (area >= stuff_area_limit))
@@ -58,11 +60,31 @@ def encode_segments(
     return EncodedSegments(labels, torch.stack([v.double() for v in columns], dim=1))
 
 
-def _extent_by_runs(slots: Tensor, number: int) -> tuple[Tensor, ...]:
-    """Return area, x1, y1, x2, y2, mean x and mean y of every slot from its runs along the rows.
+def _extent_by_counts(slots: Tensor, number: int) -> tuple[Tensor, ...]:
+    """Return area, x1, y1, x2, y2, mean x and mean y of every slot, from counts on its lines."""
+    x1, x2, mean_x, _ = _lines(slots, number, dim=1)
+    y1, y2, mean_y, area = _lines(slots, number, dim=0)
+    return area, x1, y1, x2, y2, mean_x, mean_y
 
-    There are far fewer runs than pixels. But how many is known only to the host.
-    """
+
+def _lines(slots: Tensor, number: int, dim: int) -> tuple[Tensor, ...]:
+    """Return first, last and mean row (dim 0) or column (dim 1) of every slot, and its area."""
+    n = slots.shape[dim]
+    line = torch.arange(n, device=slots.device, dtype=torch.int32)[:, None]
+    start = line * (number + 1)
+    index = (slots + (start if dim == 0 else start.T)).flatten()
+    counts = torch.zeros(n * (number + 1), dtype=torch.int32, device=slots.device)
+    counts.index_add_(0, index, torch.ones_like(index))
+    counts = counts.view(n, number + 1)[:, 1:]
+    occupied = counts > 0
+    area = counts.sum(0)
+    mean = (counts.double() * line).sum(0) / area.clamp(min=1)
+    first = torch.where(occupied, line, n).amin(0)
+    return first, torch.where(occupied, line, -1).amax(0), mean, area
+
+
+def _extent_by_runs(slots: Tensor, number: int) -> tuple[Tensor, ...]:
+    """Return the same from the runs along the rows, for CPUs: far fewer than pixels."""
     width = slots.shape[1]
     flat = slots.flatten()
     differs = np.not_equal(flat[1:].numpy(), flat[:-1].numpy())
@@ -86,29 +108,6 @@ def _extent_by_runs(slots: Tensor, number: int) -> tuple[Tensor, ...]:
     boxes = [extreme(v, r) for v, r in ((x1, "amin"), (y, "amin"), (x2, "amax"), (y, "amax"))]
     means = [total(v) / area.clamp(min=1) for v in ((x1 + x2) * length / 2, y * length)]
     return tuple(v[1:] for v in (area.long(), *boxes, *means))
-
-
-def _extent_by_counts(slots: Tensor, number: int) -> tuple[Tensor, ...]:
-    """Return the same from the pixels of every slot in each row and column, without the host."""
-    x1, x2, mean_x, _ = _lines(slots, number, dim=1)
-    y1, y2, mean_y, area = _lines(slots, number, dim=0)
-    return area, x1, y1, x2, y2, mean_x, mean_y
-
-
-def _lines(slots: Tensor, number: int, dim: int) -> tuple[Tensor, ...]:
-    """Return first, last and mean row (dim 0) or column (dim 1) of every slot, and its area."""
-    n = slots.shape[dim]
-    line = torch.arange(n, device=slots.device, dtype=torch.int32)[:, None]
-    start = line * (number + 1)
-    index = (slots + (start if dim == 0 else start.T)).flatten()
-    counts = torch.zeros(n * (number + 1), dtype=torch.int32, device=slots.device)
-    counts.index_add_(0, index, torch.ones_like(index))
-    counts = counts.view(n, number + 1)[:, 1:]
-    occupied = counts > 0
-    area = counts.sum(0)
-    mean = (counts.double() * line).sum(0) / area.clamp(min=1)
-    first = torch.where(occupied, line, n).amin(0)
-    return first, torch.where(occupied, line, -1).amax(0), mean, area
 
 
 def _rank_within_class(class_ids: Tensor, scores: Tensor, present: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import nms
 
+from panoptic_ros.ops.slots import places_in_use
+
 # Wider than any image, and a power of two, so that a shift by it loses next to nothing.
 _GROUP_STRIDE = 2.0**16
 
@@ -105,11 +107,8 @@ def suppress(
     shifted[..., 0::2] += groups[..., None] * _GROUP_STRIDE
     flat = scores.flatten()
     shifted = shifted.view(-1, 4)
-    if flat.is_cuda:  # the host need not know what is used: the rest comes last, suppresses none
-        kept = nms(shifted, flat.double(), iou_threshold)
-    else:
-        used = torch.nonzero(flat > 0).flatten()
-        kept = used[nms(shifted[used], flat[used].double(), iou_threshold)]
+    used = places_in_use(flat > 0)  # others come last and suppress none
+    kept = used[nms(shifted[used], flat[used].double(), iou_threshold)]
 
     survivors = torch.zeros_like(flat)
     survivors[kept] = flat[kept].clamp(min=0)

@@ -134,7 +134,7 @@ def upsampled_argmax(
     Returns:
         int16, of the last size.
     """
-    if logits.is_cuda or len(steps) > 1:
+    if logits.device.type != "cpu" or len(steps) > 1:
         return _argmax_everywhere(logits, steps, covered)
     index = _argmax_between_cells(logits, steps[0], best)
     if covered is not None and covered.any():
@@ -149,7 +149,7 @@ def _argmax_everywhere(
 ) -> Tensor:
     """Up-sample a few channels at a time and keep the best."""
     pixels = max(step.size[0] * step.size[1] for step in steps)
-    number = max(1, (ELEMENTS if logits.is_cuda else _ELEMENTS_CPU) // pixels)
+    number = max(1, (_ELEMENTS_CPU if logits.device.type == "cpu" else ELEMENTS) // pixels)
     best = torch.full(steps[-1].size, -torch.inf, device=logits.device)
     index = torch.zeros_like(best, dtype=torch.int16)
     for start in range(0, len(logits), number):
@@ -254,7 +254,7 @@ def _between(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 def channel_argmax(logits: Tensor) -> Tensor:
     """Return which of less than 2**15 channels (C, ...) is the highest: int16, (...)."""
-    return logits.argmax(0).to(torch.int16) if logits.is_cuda else _highest(logits)
+    return _highest(logits) if logits.device.type == "cpu" else logits.argmax(0).to(torch.int16)
 
 
 def _highest(maps: Iterable[Tensor]) -> Tensor:

@@ -78,36 +78,3 @@ def dense_boxes(raw: dict[str, Tensor]) -> Tensor:
 def boxes_from_offsets(locations: Tensor, offsets: Tensor) -> Tensor:
     """Return boxes (..., 4) from locations (..., 2) and left, top, right, bottom (..., 4)."""
     return torch.cat((locations - offsets[..., :2], locations + offsets[..., 2:]), dim=-1)
-
-
-def smoothed_giou(queries: Tensor, dense: Tensor) -> Tensor:
-    """Return the generalised IoU, intersection and union smoothed by 1, of all pairs.
-
-    The authors' code takes this for the IoU of eq. 6. It lies in -1..1.
-
-    Args:
-        queries: (K, 4).
-        dense: (D, h, w, 4).
-
-    Returns:
-        (K, D, h, w).
-    """
-    queries = queries[:, None, None, None]
-    intersection, union = overlaps(queries, dense)
-    low = torch.minimum(queries[..., :2], dense[..., :2])
-    high = torch.maximum(queries[..., 2:], dense[..., 2:])
-    enclosing = _area(high - low) + 1e-7
-    return (intersection + 1) / (union + 1) - (enclosing - union) / enclosing
-
-
-def overlaps(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Return intersection and union of boxes (..., 4), which are broadcast: (...) each."""
-    low = torch.maximum(first[..., :2], second[..., :2])
-    high = torch.minimum(first[..., 2:], second[..., 2:])
-    intersection = _area((high - low).clamp(min=0))
-    areas = [_area(boxes[..., 2:] - boxes[..., :2]) for boxes in (first, second)]
-    return intersection, areas[0] + areas[1] - intersection
-
-
-def _area(sides: Tensor) -> Tensor:
-    return sides[..., 0] * sides[..., 1]

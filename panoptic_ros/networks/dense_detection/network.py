@@ -31,6 +31,7 @@ from panoptic_ros.networks.dense_detection.boxes import (
 from panoptic_ros.networks.dense_detection.masks import instance_masks
 from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.ops.merging import merge_panoptic
+from panoptic_ros.ops.slots import slots_in_use
 from panoptic_ros.ops.suppression import Candidates, Detections, suppress, top_candidates
 from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
@@ -156,18 +157,12 @@ class DenseDetection(PanopticNetwork):
         segments = []
         for i, (valid, output) in enumerate(sizes):
             boxes, labels, scores = (field[i] for field in found[:3])
-            if not boxes.is_cuda:  # counting the slots in use needs no synchronisation there
-                used = int((scores > 0).sum())
-                boxes, labels, scores = boxes[:used], labels[:used], scores[:used]
+            number = slots_in_use(scores > 0)
+            boxes, labels, scores = boxes[:number], labels[:number], scores[:number]
             stuff = self._stuff_slots(raw["semantic"][i], valid)
             probability = self.thing_probability(raw["semantic"][i])
             masks = instance_masks(boxes, labels, dense[i], probability, valid)
-            if boxes.is_cuda:  # slots not in use
-                masks = (
-                    mask._replace(inside=mask.inside & (score > 0))
-                    for mask, score in zip(masks, scores, strict=True)
-                )
-            slots = merge_panoptic(masks, stuff, options.overlap_threshold)
+            slots = merge_panoptic(masks, stuff, options.overlap_threshold, scores > 0)
             things = torch.where(scores > 0, self.thing_ids[labels], 0)
             class_ids = torch.cat((things, self.stuff_ids))
             scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))

@@ -18,9 +18,9 @@ from panoptic_ros.networks.dense_detection.boxes import (
     dense_boxes,
     flatten_levels,
     grid_locations,
-    overlaps,
 )
 from panoptic_ros.networks.dense_detection.network import DenseDetection
+from panoptic_ros.ops.agreement import overlaps
 from panoptic_ros.ops.suppression import Detections
 from panoptic_ros.prediction import MAX_CLASS_ID
 from panoptic_ros.truth import PanopticTarget

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.networks.epsnet.boxes import decode_boxes, pairwise_iou
+from panoptic_ros.ops.slots import places_in_use, slots_in_use
 
 CANDIDATE_SCORE = 0.05
 CANDIDATES_PER_CLASS = 200
@@ -32,15 +33,9 @@ class Instances(NamedTuple):
     coefficients: Tensor
 
     def of_image(self, index: int) -> Instances:
-        """Return the slots of one image, (K, ...); on a CPU only those in use.
-
-        Counting them needs no synchronisation there.
-        """
-        fields = [field[index] for field in self]
-        if not self.scores.is_cuda:
-            used = int((fields[0] > 0).sum())
-            fields = [field[:used] for field in fields]
-        return Instances(*fields)
+        """Return the slots of one image that are worth a look, (K, ...)."""
+        number = slots_in_use(self.scores[index] > 0)
+        return Instances(*(field[index, :number] for field in self))
 
 
 def fast_nms(raw: Mapping[str, Tensor], score_threshold: float) -> Instances:
@@ -58,12 +53,11 @@ def fast_nms(raw: Mapping[str, Tensor], score_threshold: float) -> Instances:
     best = probability.amax(-1, keepdim=True)
     probability = torch.where(best > CANDIDATE_SCORE, probability, 0)
     number = min(CANDIDATES_PER_CLASS, probability.shape[1])
-    if not probability.is_cuda:  # counting what is left needs no synchronisation there
-        above = (probability > score_threshold).any(0)
-        left = torch.nonzero(above.any(1)).flatten() if above.any() else torch.zeros(1).long()
-        probability = probability[:, left]
-        raw = {name: raw[name][:, left] for name in ("box_deltas", "anchors", "coefficients")}
-        number = min(number, max(int((probability > score_threshold).sum(1).max()), 1))
+    above = probability > score_threshold
+    left = places_in_use(above.any(2).any(0), at_least=1)
+    probability = probability[:, left]
+    raw = {name: raw[name][:, left] for name in ("box_deltas", "anchors", "coefficients")}
+    number = min(number, max(slots_in_use(above.transpose(1, 2)), 1))
     scores, anchors = probability.transpose(1, 2).topk(number)  # (B, N_things, number)
     boxes = decode_boxes(raw["box_deltas"], raw["anchors"])
     chosen = anchors.flatten(1)[..., None]

@@ -16,12 +16,9 @@ from torch.nn import functional as F
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.coordinates import append_coordinates
 from panoptic_ros.networks.layers.icnet import STRIDES, ICNet
-from panoptic_ros.networks.panonet.clusters import (
-    cluster_scores,
-    nearest_of_class,
-    pixels_of_other_class,
-)
 from panoptic_ros.ops.mean_shift import mean_shift
+from panoptic_ros.ops.nearest import nearest_of_class, pixels_of_other_class
+from panoptic_ros.ops.slots import places_in_use
 from panoptic_ros.ops.upsampling import (
     Step,
     channel_argmax,
@@ -140,7 +137,7 @@ class PanoNet(PanopticNetwork):
         best_there = best[: grid[0], : grid[1]]
         cell_class = best_there.flatten().long()
         every_cell = torch.arange(len(cell_class), device=cell_class.device)
-        own = every_cell if cell_class.is_cuda else every_cell[cell_class < things]
+        own = places_in_use(cell_class < things)
         groups = cell_class[own].where(cell_class[own] < things, -1)
         bandwidth = self.bandwidths[groups.clamp(min=0)]
         centers, center_groups = mean_shift(
@@ -153,11 +150,7 @@ class PanoNet(PanopticNetwork):
         pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid), best=best)
         pixels, cells = pixels_of_other_class(pixel_class, best_there, _STRIDE)
         other_class = pixel_class.view(-1)[pixels].long()
-        wanted = None
-        if not cell_class.is_cuda:
-            wanted = torch.zeros(logits.shape, dtype=torch.bool)
-            wanted[cell_class, every_cell] = True
-            wanted[other_class, cells] = True
+        wanted = torch.cat((cell_class, other_class)), torch.cat((every_cell, cells))
         nearest = nearest_of_class(features, self.bandwidths, centers, center_groups, wanted)
         clusters = nearest[groups.clamp(min=0), own]
         scores = cluster_scores(logits.index_select(1, own), groups, clusters, len(centers))
@@ -175,3 +168,20 @@ class PanoNet(PanopticNetwork):
         class_ids = torch.cat((self.thing_ids[center_groups.clamp(min=0)] * keep, self.stuff_ids))
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
         return SegmentMap(resize_nearest(slots, size.output).int(), class_ids, scores)
+
+
+def cluster_scores(logits: Tensor, groups: Tensor, clusters: Tensor, number: int) -> Tensor:
+    """Return the mean probability of the class over the cells of every cluster: (number,), 0..1.
+
+    Args:
+        logits: float32, (C, M), of cells.
+        groups: int64, (M,), -1 for a cell that takes no part.
+        clusters: int64, (M,), the cluster of each cell, 0..number - 1, or -1.
+        number: Of clusters.
+    """
+    probability = 1 / (logits - logits.amax(0)).exp().sum(0)  # of the best class
+    takes_part = (groups >= 0) & (clusters >= 0)
+    sums = probability.new_zeros(2, number)
+    sums[0].scatter_add_(0, clusters.clamp(min=0), probability * takes_part)
+    sums[1].scatter_add_(0, clusters.clamp(min=0), takes_part.float())
+    return sums[0] / sums[1].clamp(min=1)

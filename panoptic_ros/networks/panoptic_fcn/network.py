@@ -41,6 +41,7 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
 )
 from panoptic_ros.ops.masks import enlarged_masks
 from panoptic_ros.ops.merging import merge_panoptic
+from panoptic_ros.ops.slots import slots_in_use
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
 
 _MIN_SCORE = 0.05  # of a thing, after rescoring
@@ -199,9 +200,8 @@ class PanopticFCN(PanopticNetwork):
         The score of a thing is multiplied by the mean of its soft mask where that is true.
         """
         things = fuse_things(self.find_things(raw), self.similarity_threshold)
-        if not things.scores.is_cuda:  # counting what is left needs no synchronisation there
-            used = int((things.scores > 0).sum(1).amax())
-            things = things.take(best_first(things.scores)[:, :used])
+        number = slots_in_use(things.scores > 0)
+        things = things.take(best_first(things.scores)[:, :number])
         trust = mask_scores(things.weights, raw["encoding"], self.mask_threshold)
         scores = things.scores * trust
         scores = torch.where(scores >= _MIN_SCORE, scores, 0)

@@ -9,9 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import generalized_box_iou
 
-from panoptic_ros.networks.dense_detection.boxes import LEVELS, dense_boxes, smoothed_giou
+from panoptic_ros.networks.dense_detection.boxes import LEVELS, dense_boxes
 from panoptic_ros.networks.dense_detection.masks import instance_masks
 from panoptic_ros.networks.dense_detection.network import DenseDetection
+from panoptic_ros.ops.agreement import smoothed_giou
 from panoptic_ros.truth import FrameSize, PredictionOptions
 
 from .scenes import STUFF, THINGS, configuration, empty_raw, make_network, scene

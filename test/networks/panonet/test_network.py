@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from panoptic_ros.networks.panonet.network import PanoNet
+from panoptic_ros.networks.panonet.network import PanoNet, cluster_scores
 from panoptic_ros.networks.panonet.training import discriminative_loss
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions
@@ -189,3 +189,12 @@ def test_learns_two_cars_side_by_side():
     for found, truth in ((first, slots == 2), (second, slots == 3)):
         mask = segments.slots == found
         assert (mask & truth).sum() / (mask | truth).sum() > 0.7
+
+
+def test_score_is_the_mean_probability_of_the_cells():
+    logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    groups = torch.tensor([0, 0, 1, 1, -1, 1])
+    clusters = torch.tensor([0, 0, 2, 2, 0, -1])
+    best = logits.softmax(0).amax(0)
+    expected = [float(best[:2].mean()), 0.0, float(best[2:4].mean())]
+    assert cluster_scores(logits, groups, clusters, 3).tolist() == pytest.approx(expected)

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from panoptic_ros.networks.panonet.clusters import (
-    cluster_scores,
-    nearest_of_class,
-    pixels_of_other_class,
-)
+from panoptic_ros.ops.nearest import nearest_of_class, pixels_of_other_class
 
 
 def test_pixels_that_are_not_of_the_class_of_their_cell():
@@ -46,14 +42,10 @@ def test_nearest_centre_of_every_class(embedding):
 
 def test_nearest_centre_where_it_is_wanted(embedding):
     wanted = torch.rand(5, 300, generator=torch.Generator().manual_seed(1)) > 0.7
-    nearest = nearest_of_class(*embedding, wanted)
+    nearest = nearest_of_class(*embedding, torch.nonzero(wanted).unbind(1))
     assert torch.equal(nearest, nearest_of_class(*embedding).where(wanted[:3], -1))
 
 
-def test_score_is_the_mean_probability_of_the_cells():
-    logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
-    groups = torch.tensor([0, 0, 1, 1, -1, 1])
-    clusters = torch.tensor([0, 0, 2, 2, 0, -1])
-    best = logits.softmax(0).amax(0)
-    expected = [float(best[:2].mean()), 0.0, float(best[2:4].mean())]
-    assert cluster_scores(logits, groups, clusters, 3).tolist() == pytest.approx(expected)
+def test_nothing_is_wanted(embedding):
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert (nearest_of_class(*embedding, (nothing, nothing)) == -1).all()
