@@ -1,5 +1,6 @@
 # make setup    a .venv in which python, pytest, panoptic and the node just work
 # make test     checks the style and runs all tests
+# make docs     builds the site with warnings as errors: docs/_build/index.html
 # make demo     a drive through the real node; BAG=... TOPIC=... MODEL=... RESOLUTION=... OUTPUT=...
 # make clean    removes .venv and what was built; demo/ stays
 
@@ -15,7 +16,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export VIRTUAL_ENV := $(VENV)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: setup test demo clean
+.PHONY: setup test docs demo clean
 
 setup: $(VENV)/.package $(VENV)/.test
 
@@ -25,13 +26,16 @@ test: setup
 	lint-imports
 	pytest
 
+docs: $(VENV)/.docs $(VENV)/.package
+	sphinx-build -W --keep-going -q docs docs/_build
+
 demo: $(VENV)/.package
 	panoptic demo $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)") \
 		$(if $(MODEL),--model "$(MODEL)") $(if $(RESOLUTION),--resolution "$(RESOLUTION)") \
 		$(if $(OUTPUT),--output "$(OUTPUT)")
 
 clean:
-	rm -rf .venv build install log dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build install log dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -46,6 +50,10 @@ $(VENV)/.run: requirements/run.txt requirements/ros.txt $(VENV)/.python
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
 	$(PIP) install -r requirements/test.txt
+	touch $@
+
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.run
+	$(PIP) install -r requirements/docs.txt
 	touch $@
 
 # Editable: the code runs from the source tree, only the messages are built. Launch files and
