@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from panoptic_ros.files.image_size import (
+    JPEG_START,
+    MAX_PIXELS,
+    PNG_START,
+    Size,
+    check_pixels,
+    encoded_size,
+)
+
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image
 
@@ -20,11 +29,7 @@ try:
 except ImportError:  # cv2 decodes JPEG too, about half as fast
     simplejpeg = None
 
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-
-
-Size = tuple[int, int]
+JPEG_SCAN, JPEG_END, PNG_END = b"\xff\xda", b"\xff\xd9", b"IEND"
 
 
 class ImageError(ValueError):
@@ -97,7 +102,9 @@ def image_from_message(message: Image | CompressedImage) -> np.ndarray:
 
 
 def image_and_size(
-    message: Image | CompressedImage, fit: Callable[[Size], Size]
+    message: Image | CompressedImage,
+    fit: Callable[[Size], Size],
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[np.ndarray, Size]:
     """Return the image in a message, a JPEG perhaps at a fraction of its size, and its size.
 
@@ -105,6 +112,7 @@ def image_and_size(
         message: From the camera.
         fit: Returns the (height, width) of an image that is enough where that of the camera is
             given. A JPEG of at least twice that is decoded at 1/2, 3/8, 1/4 or 1/8.
+        max_pixels: What declares more is refused before anything is allocated for it.
 
     Returns:
         The image, uint8, (height, width, 3), RGB, and the (height, width) of the camera's.
@@ -114,10 +122,18 @@ def image_and_size(
     """
     try:
         if hasattr(message, "format"):  # rosbags' messages have other types, the same fields
-            return _from_compressed(message, fit)
+            return _from_compressed(message, fit, max_pixels)
+        _check_pixels((message.height, message.width), max_pixels)
         return _with_size(_from_raw(message))
     except cv2.error as error:
         raise ImageError(f"OpenCV cannot convert it: {error}") from error
+
+
+def _check_pixels(size: Size, max_pixels: int) -> None:
+    try:
+        check_pixels(size, max_pixels)
+    except ValueError as error:
+        raise ImageError(str(error)) from error
 
 
 def _with_size(image: np.ndarray) -> tuple[np.ndarray, Size]:
@@ -189,7 +205,7 @@ def _check_even(message: Image, width: bool = False, height: bool = False) -> No
 
 
 def _from_compressed(
-    message: CompressedImage, fit: Callable[[Size], Size]
+    message: CompressedImage, fit: Callable[[Size], Size], max_pixels: int
 ) -> tuple[np.ndarray, Size]:
     # image_transport writes "ENCODING; jpeg compressed bgr8", camera drivers just "jpeg".
     encoding = message.format.partition(";")[0].strip()
@@ -198,6 +214,12 @@ def _from_compressed(
     if encoding.startswith("bayer_") and not message.format.rstrip().endswith(("bgr8", "rgb8")):
         raise ImageError(f"format {message.format!r} is a compressed Bayer mosaic")
     data = bytes(message.data)
+    try:
+        size = encoded_size(data)
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+    if size:
+        _check_pixels(size, max_pixels)
     if data.startswith(JPEG_START):
         return _from_jpeg(data, fit)
     if data.startswith(PNG_START):

@@ -7,6 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from panoptic_ros.files.image_size import check_pixels, encoded_size
+
+_HEADER = 1 << 20  # bytes; a JPEG's frame header comes after its metadata
+
 
 def rgb_to_ids(rgb: np.ndarray) -> np.ndarray:
     """Decode uint8 (H, W, 3) RGB to ids, int32 (H, W): R + 256 G + 65536 B."""
@@ -41,8 +45,18 @@ def read_image(path: Path | str) -> np.ndarray:
     """Read an image file: uint8, (H, W, 3), RGB, as stored (an EXIF orientation is ignored).
 
     Raises:
-        OSError: The file is missing or cannot be decoded.
+        OSError: The file is missing, declares more than ``image_size.MAX_PIXELS``, or cannot be
+            decoded.
     """
+    try:
+        with open(path, "rb") as file:
+            size = encoded_size(file.read(_HEADER))
+        if size:
+            check_pixels(size)
+    except ValueError as error:
+        raise OSError(f"cannot read the image {path}: {error}") from error
+    except OSError as error:
+        raise OSError(f"cannot read the image {path}: {error.strerror}") from error
     image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise OSError(f"cannot read the image {path}: it is missing or not an image")

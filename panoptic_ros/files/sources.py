@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from panoptic_ros.files.camera_messages import image_from_message
+from panoptic_ros.files.image_size import check_pixels
 from panoptic_ros.files.pictures import read_image
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
@@ -83,6 +84,11 @@ def _open_video(path: Path) -> ImageSource:
     video = cv2.VideoCapture(str(path))
     if not video.isOpened():
         raise ValueError(f"{path} is not a video that this OpenCV can read")
+    sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
+    try:
+        check_pixels(tuple(int(video.get(side)) for side in sides))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
 
     def frames() -> Iterator[SourceImage]:

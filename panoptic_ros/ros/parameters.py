@@ -136,6 +136,12 @@ class Parameters:
         Applies.UNCONFIGURED,
         words=("raw", "compressed"),
     )
+    max_pixels: int = _parameter(
+        64_000_000,
+        "An image that declares more pixels is refused, before anything is allocated for it.",
+        Applies.AT_ONCE,
+        limits=(1, 1 << 31),
+    )
     cameras: tuple[str, ...] = _parameter(
         ("",),
         "Names of the cameras: CAMERA/image is segmented to ~/CAMERA/labels and so on. "

@@ -156,7 +156,9 @@ class Pipeline:
             whole = self._cameras[frame.camera].outputs.wants_image()
             try:
                 image, size = image_and_size(
-                    frame.message, (lambda size: size) if whole else segmenter.fit
+                    frame.message,
+                    (lambda size: size) if whole else segmenter.fit,
+                    self._service.parameters.max_pixels,
                 )
                 batch.append(Decoded(frame, image, size))
             except ImageError as error:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 from tqdm import tqdm
+
+from panoptic_ros.system import write_file
 
 LOG_FILE = "log.jsonl"
 
@@ -31,15 +34,17 @@ class Progress:
         self._stage, self._every = stage, every
         self._sums: dict[str, float] = defaultdict(float)
         self._count = 0
+        _forget_steps(folder / LOG_FILE, stage, done)
         self._log = (folder / LOG_FILE).open("a", encoding="utf-8")
         self._board = _tensorboard(folder, stage, done)
+        self._lines = None if sys.stderr.isatty() else _Lines(stage, iterations, done)
         self._bar = tqdm(
             desc=stage,
             total=iterations,
             initial=done,
             unit="step",
             dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 60,
+            disable=self._lines is not None,
         )
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
@@ -50,6 +55,8 @@ class Progress:
             values: Loss terms and what else is to be logged.
         """
         self._bar.update()
+        if self._lines:
+            self._lines.step(step, values)
         self._count += 1
         for name, value in values.items():
             self._sums[name] += value
@@ -79,6 +86,27 @@ class Progress:
             self._board.close()
 
 
+class _Lines:
+    """Tells where there is no terminal: the first step at once, then a line every few seconds."""
+
+    PERIOD = 10.0  # seconds
+
+    def __init__(self, stage: str, iterations: int, done: int) -> None:
+        self._stage, self._iterations = stage, iterations
+        self._start, self._done = time.monotonic(), done
+        self._due = 0.0
+
+    def step(self, step: int, values: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if now < self._due and step < self._iterations:
+            return
+        self._due = now + self.PERIOD
+        rate = (step - self._done) / (now - self._start)
+        told = " ".join(f"{name} {value:.4g}" for name, value in values.items())
+        line = f"{self._stage}: step {step} of {self._iterations}, {rate:.2f} steps/s, {told}"
+        print(line, file=sys.stderr, flush=True)
+
+
 class NoProgress(Progress):
     """Tells nothing; for all processes but the first."""
 
@@ -93,6 +121,24 @@ class NoProgress(Progress):
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def _forget_steps(log: Path, stage: str, done: int) -> None:
+    """Drop what a run wrote between its last checkpoint and its end: those steps come again."""
+    if not log.exists():
+        return
+    rows = log.read_text(encoding="utf-8").splitlines()
+    kept = [row for row in rows if _is_done(row, stage, done)]
+    if kept != rows:
+        write_file(log, "".join(f"{row}\n" for row in kept).encode())
+
+
+def _is_done(row: str, stage: str, done: int) -> bool:
+    try:
+        entry = json.loads(row)
+    except json.JSONDecodeError:  # half a row, cut off by a kill
+        return False
+    return entry["stage"] != stage or entry["step"] <= done
 
 
 def _tensorboard(folder: Path, stage: str, done: int):

@@ -1,0 +1,115 @@
+"""Sizes are read from the header and not believed."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from panoptic_ros.files.image_size import MAX_PIXELS, check_pixels, encoded_size
+from panoptic_ros.files.pictures import read_image
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (37, 53, 3), np.uint8)
+
+
+def encode(suffix, *flags):
+    return cv2.imencode(suffix, IMAGE, flags)[1].tobytes()
+
+
+def huge_jpeg(height=65500, width=65500):
+    """A JPEG that declares another size than it has."""
+    data = bytearray(encode(".jpg"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(".jpg"),
+        encode(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        encode(".jpg", cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
+        encode(".png"),
+    ],
+)
+def test_the_size_is_that_of_the_header(data):
+    assert encoded_size(data) == (37, 53)
+
+
+def test_other_formats_have_none():
+    assert encoded_size(encode(".bmp")) is None
+    assert encoded_size(b"") is None
+
+
+def test_a_flipped_bit_in_a_png_header_is_found():
+    data = bytearray(encode(".png"))
+    data[16] ^= 0x40  # width: 2**30 more
+    with pytest.raises(ValueError, match=r"header of the PNG .* is damaged"):
+        encoded_size(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xd8", b"\xff\xd8\xff\xda\x00\x02", b"\x89PNG\r\n\x1a\nIHDR"]
+)
+def test_headers_that_end_early_are_refused(data):
+    with pytest.raises(ValueError, match="header"):
+        encoded_size(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_give_a_size_or_a_reason(tail):
+    for start in (b"\xff\xd8", b"\x89PNG\r\n\x1a\n"):
+        try:
+            assert encoded_size(start + tail) is not None
+        except ValueError as error:
+            assert str(error)
+
+
+def test_what_is_accepted():
+    assert check_pixels((4320, 7680)) == (4320, 7680)
+    with pytest.raises(ValueError, match="65500x65500 pixels, more than max_pixels"):
+        check_pixels(encoded_size(huge_jpeg()))
+    with pytest.raises(ValueError, match="0x5"):
+        check_pixels((5, 0))
+    assert check_pixels((2, 2), max_pixels=4) == (2, 2)
+
+
+HOSTILE = """
+import sys, time
+from types import SimpleNamespace
+from panoptic_ros.files.camera_messages import ImageError, image_from_message
+data = sys.stdin.buffer.read()
+start = time.process_time()
+try:
+    image_from_message(SimpleNamespace(format="jpeg", data=data))
+except ImageError as error:
+    print(error)
+print(time.process_time() - start)
+"""
+
+
+def test_a_hostile_image_costs_next_to_nothing():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    run = subprocess.run(
+        [sys.executable, "-c", HOSTILE], input=huge_jpeg(), capture_output=True, check=True
+    )
+    reason, seconds = run.stdout.decode().splitlines()
+    assert "max_pixels" in reason and float(seconds) < 1
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert max(after, before) < 1_000_000  # KiB; decoding would take 12 GB
+
+
+def test_files_are_checked_before_they_are_decoded(tmp_path):
+    (tmp_path / "huge.jpg").write_bytes(huge_jpeg())
+    with pytest.raises(OSError, match=r"huge.jpg: it declares 65500x65500"):
+        read_image(tmp_path / "huge.jpg")
+    assert MAX_PIXELS < 65500 * 65500
