@@ -25,7 +25,7 @@ def test_interrupted_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     save_checkpoint(path, {"step": 1})
 
     def break_off(state, file):
-        file.write(b"half a checkpoint")
+        file.write_bytes(b"half a checkpoint")
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
