@@ -20,6 +20,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from panoptic_ros.engines import ENGINES
 from panoptic_ros.system import large_image_environment, profile_variable, share_directory
 
 CONFIG = share_directory() / "config"
@@ -56,7 +57,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "engine",
         default_value="",
-        choices=["", "auto", "eager", "compiled", "onnxruntime", "openvino", "tensorrt"],
+        choices=["", "auto", *ENGINES],
         description="What computes the network.",
     ),
     DeclareLaunchArgument(

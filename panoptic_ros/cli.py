@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from panoptic_ros import __version__
+from panoptic_ros.checkpoints import FORMATS
+from panoptic_ros.engines import ENGINES
 
 app = typer.Typer(
     help="Real-time panoptic segmentation for ROS 2.",
@@ -21,9 +23,7 @@ app = typer.Typer(
 Model = Annotated[str, typer.Option(help="Name of a model or path to its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")]
-Engine = Annotated[
-    str, typer.Option(help="auto, eager, compiled, onnxruntime, openvino or tensorrt.")
-]
+Engine = Annotated[str, typer.Option(help=f"{', '.join(['auto', *ENGINES])}.")]
 Resolution = Annotated[
     str, typer.Option(help="HEIGHTxWIDTH that the network sees; the model's own if not given.")
 ]
@@ -214,9 +214,7 @@ def benchmark(
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="File of the authors.")],
     output: Annotated[Path, typer.Option(help="Model folder to write.")],
-    format: Annotated[
-        str, typer.Option(help="realtime_panoptic, epsnet, panoptic_fcn or torchvision.")
-    ],
+    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}.")],
     configuration: Annotated[
         str, typer.Option(help="Name in config/networks; chosen by shapes if not given.")
     ] = "",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 import time
-from functools import cache
-from pathlib import Path
 
 import torch
+
+from panoptic_ros.system import processor
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -76,17 +76,8 @@ def device_name(device: torch.device) -> str:
     """Return the model of a device, and of a CPU the instructions that it knows."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)}"
-    return f"{platform.machine()} {' '.join(_cpu_facts())}"
-
-
-@cache
-def _cpu_facts() -> list[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return [platform.processor()]
-    wanted = ("model name", "CPU part", "flags", "Features")
-    return sorted({line for line in lines if line.startswith(wanted)})
+    facts = [processor().get(name, "") for name in ("model name", "CPU part", "flags", "Features")]
+    return f"{platform.machine()} {' '.join(facts)}"
 
 
 def out_of_memory(device: torch.device) -> DeviceError:

@@ -14,7 +14,7 @@ import yaml
 from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.networks import build_network
-from panoptic_ros.prediction import Category, check_categories
+from panoptic_ros.prediction import Category, category_fields, check_categories
 from panoptic_ros.system import share_directory, write_file
 from panoptic_ros.truth import PredictionOptions
 
@@ -111,17 +111,43 @@ def load_config(path: str | Path) -> ModelConfig:
         ModelError: The file is missing, is not YAML, or a field is missing, unknown or wrong.
     """
     path = Path(path)
+    fields = read_fields(path)
+    try:
+        return replace(parse_config(fields), folder=path.parent)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise ModelError(f"{path}: {what}") from error
+
+
+def read_fields(path: Path) -> Any:
+    """Read a configuration; its ``base``, another file beside it, is what it is laid over.
+
+    Raises:
+        ModelError: A file is missing or is not YAML.
+    """
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is not valid YAML: {error}") from error
-    try:
-        return replace(parse_config(fields), folder=path.parent)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise ModelError(f"{path}: {what}") from error
+    if not isinstance(fields, Mapping) or "base" not in fields:
+        return fields
+    base = path.with_name(str(fields["base"]))
+    if base == path:
+        raise ModelError(f"{path} has itself for its base")
+    return merge(read_fields(base), {k: v for k, v in fields.items() if k != "base"})
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``changes`` laid over it; mappings within are merged, not replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
@@ -205,10 +231,7 @@ def format_config(config: ModelConfig) -> str:
     fields: dict[str, Any] = {
         "name": config.name,
         "network": {"name": config.network, **config.settings},
-        "categories": [
-            {"id": c.id, "name": c.name, "isthing": int(c.is_thing), "color": list(c.color)}
-            for c in config.categories
-        ],
+        "categories": category_fields(config.categories),
         "input": {
             k: list(v) if isinstance(v, tuple) else v for k, v in vars(config.input).items()
         },

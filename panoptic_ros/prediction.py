@@ -6,8 +6,9 @@ The label image holds ``class_id * LABEL_DIVISOR + instance`` per pixel. ``class
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,14 @@ def check_categories(categories: Sequence[Category]) -> tuple[Category, ...]:
             raise ValueError(f"category id {category.id} ({category.name!r}) is given twice")
         seen.add(category.id)
     return tuple(categories)
+
+
+def category_fields(categories: Iterable[Category]) -> list[dict[str, Any]]:
+    """Return a class table as COCO's panoptic JSON and model.yaml write it."""
+    return [
+        {"id": c.id, "name": c.name, "isthing": int(c.is_thing), "color": list(c.color)}
+        for c in categories
+    ]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,32 @@ def share_directory() -> Path:
     )
 
 
+@cache
+def processor() -> dict[str, str]:
+    """Return what Linux says of the first processor: ``model name``, ``flags`` and the like."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return {"model name": platform.processor() or platform.machine()}
+    lines = text.split("\n\n")[0].splitlines()
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def cpu_name() -> str:
+    """Return the processor's name, and what it knows that matters for the precision."""
+    flags = processor().get("flags", "").split()
+    known = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in flags]
+    return f"{processor().get('model name', platform.machine())} ({', '.join(known)})"
+
+
+def usable_cores() -> int:
+    """Return how many logical cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def profile_variable() -> str:
     """Return the variable from which the Fast DDS of the sourced distribution takes its profile.
 

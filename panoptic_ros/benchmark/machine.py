@@ -6,12 +6,12 @@ import os
 import platform
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from panoptic_ros import __version__
+from panoptic_ros.system import cpu_name, usable_cores
 
 LIBRARIES = (
     "torch",
@@ -30,8 +30,8 @@ def describe_machine() -> dict[str, Any]:
     """Return processor, GPU, threads, load, versions and date."""
     described = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "processor": cpu_name(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "environment": {
@@ -63,19 +63,6 @@ def machine_line(machine: dict[str, Any]) -> str:
         f"{machine['threads']} threads, load {load}{gpus}\n"
         f"panoptic_ros {machine['panoptic_ros']}, Python {machine['python']}, {versions}"
     )
-
-
-def processor_name() -> str:
-    """Return the processor's name with what matters for the precision: AVX-512, AMX."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in lines.items()}
-    flags = fields.get("flags", "").split()
-    known = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return " ".join([fields.get("model name", platform.machine()), f"({', '.join(known)})"])
 
 
 def _versions() -> dict[str, str]:

@@ -19,16 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from panoptic_ros.checkpoints import FORMATS
 from panoptic_ros.model_zoo import ModelConfig, load_config, save_model
 from panoptic_ros.system import share_directory
 
-FORMATS = {
-    "realtime_panoptic": "panoptic_ros.networks.dense_detection.checkpoint",
-    "epsnet": "panoptic_ros.networks.epsnet.checkpoint",
-    "panoptic_fcn": "panoptic_ros.networks.panoptic_fcn.checkpoint",
-    "torchvision": "panoptic_ros.checkpoints.backbones",
-    "efficientnet_lite": "panoptic_ros.checkpoints.backbones",
-}
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 NAMED_IN_ERRORS = 5
 

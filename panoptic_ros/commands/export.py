@@ -17,6 +17,7 @@ from panoptic_ros.engines.onnx_graph import INPUT_NAME, to_onnx
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.layers.folding import fold_batch_norm
+from panoptic_ros.prediction import category_fields
 from panoptic_ros.system import whole_file, write_file
 
 
@@ -102,9 +103,7 @@ def _describe(
             name: {"shape": list(value.shape), "type": str(value.dtype).removeprefix("torch.")}
             for name, value in outputs.items()
         },
-        "categories": [
-            {"id": c.id, "name": c.name, "isthing": int(c.is_thing)} for c in config.categories
-        ],
+        "categories": category_fields(config.categories),
         "versions": {"panoptic_ros": __version__, "torch": torch.__version__},
     }
 

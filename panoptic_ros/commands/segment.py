@@ -23,7 +23,7 @@ from tqdm import tqdm
 from panoptic_ros.drawing import VideoWriter, draw_overlay, write_image
 from panoptic_ros.files.pictures import write_ids
 from panoptic_ros.files.sources import ImageSource, SourceImage, open_source
-from panoptic_ros.prediction import Category, PanopticPrediction
+from panoptic_ros.prediction import Category, PanopticPrediction, category_fields
 from panoptic_ros.segmenter import Segmenter
 
 
@@ -154,10 +154,7 @@ class ResultWriter:
         )
 
     def _write_predictions(self) -> None:
-        categories = [
-            {"id": c.id, "name": c.name, "isthing": int(c.is_thing), "color": list(c.color)}
-            for c in self._categories
-        ]
+        categories = category_fields(self._categories)
         content = {
             "images": self._images,
             "annotations": self._annotations,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from panoptic_ros.engines import ENGINES
+
 if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.parameter import Parameter
@@ -84,7 +86,7 @@ class Parameters:
         "What computes the network; auto is the fastest of the device that is installed. "
         "Compiling takes up to minutes the first time and is kept on disk.",
         Applies.RELOAD,
-        words=("auto", "eager", "compiled", "onnxruntime", "openvino", "tensorrt"),
+        words=("auto", *ENGINES),
     )
     score_threshold: float = _parameter(
         -1.0,

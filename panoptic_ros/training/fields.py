@@ -103,17 +103,6 @@ def _name(kind: Any) -> str:
     )
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``changes`` laid over it; mappings within are merged, not replaced."""
-    merged = dict(base)
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def expand(value: Any) -> Any:
     """Replace ``${NAME}`` by the environment variable NAME in every text of a nested value.
 

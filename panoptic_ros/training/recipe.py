@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from panoptic_ros.training.fields import RecipeError, convert, expand, merge, parse
+from panoptic_ros.model_zoo import ModelError, merge, read_fields
+from panoptic_ros.training.fields import RecipeError, convert, expand, parse
 
 OPTIMISERS = ("sgd", "adamw", "adadelta")
 SCHEDULES = ("poly", "cosine", "steps", "constant")
@@ -244,7 +245,10 @@ def _model_fields(model: Any, folder: Path, where: str) -> dict[str, Any]:
     if "config" not in fields_given:
         return fields_given
     path = convert(fields_given.pop("config"), str, f"{where}: model.config")
-    return merge(_read_yaml(folder / path), fields_given)
+    try:
+        return merge(read_fields(folder / path), fields_given)
+    except ModelError as error:
+        raise RecipeError(f"{where}: model.config: {error}") from error
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
