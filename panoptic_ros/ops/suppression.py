@@ -89,30 +89,18 @@ def suppress(
 ) -> Detections:
     """Non-maximum suppression within each class of each image, for the whole batch in one call.
 
-    Classes and images are kept apart by shifting their boxes to places of their own; in float64
-    the shift changes no overlap, so an image's boxes do not depend on its batch. The host waits
-    once, for the number of survivors.
-
     Args:
         candidates: Locations and labels of the boxes.
         boxes: float32, (B, M, 4), coordinates 0 or more.
         scores: float32, (B, M); 0 or less for what is not to be used.
-        iou_threshold: A box that overlaps a better one of its class by more than this goes.
+        iou_threshold: A box that overlaps a better one of its class by more than this goes; of
+            equal scores the first is the better.
         slots: Boxes per image to return.
     """
-    batch, number = scores.shape
-    images = torch.arange(batch, device=scores.device)[:, None]
-    groups = images * (candidates.labels.max() + 1) + candidates.labels
-    shifted = boxes.double()
-    shifted[..., 0::2] += groups[..., None] * _GROUP_STRIDE
-    flat = scores.flatten()
-    shifted = shifted.view(-1, 4)
-    used = places_in_use(flat > 0)  # others come last and suppress none
-    kept = used[nms(shifted[used], flat[used].double(), iou_threshold)]
-
-    survivors = torch.zeros_like(flat)
-    survivors[kept] = flat[kept].clamp(min=0)
-    survivors = F.pad(survivors.view(batch, number), (0, max(0, slots - number)))
+    form = _keep_on_cpu if scores.device.type == "cpu" else _keep_on_cuda
+    keep = form(boxes, candidates.labels, scores, iou_threshold)
+    survivors = torch.where(keep, scores, 0).clamp(min=0)
+    survivors = F.pad(survivors, (0, max(0, slots - scores.shape[1])))
     best, order = survivors.sort(dim=1, descending=True, stable=True)
     best, order = best[:, :slots], order[:, :slots]
     valid = best > 0
@@ -123,3 +111,48 @@ def suppress(
         best,
         candidates.locations.gather(1, order) * valid,
     )
+
+
+def keep_greedily(boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Return which boxes stay, the plain form: bool, (B, M); see ``suppress``."""
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+    labels = labels.gather(1, order)
+    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    intersection = (high - low).clamp(min=0).prod(-1)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+    union = area[:, :, None] + area[:, None] - intersection
+    near = (intersection > threshold * union) & (labels[:, :, None] == labels[:, None])
+    keep = scores.gather(1, order) > 0
+    for index in range(keep.shape[1]):
+        gone = near[:, index] & keep[:, index, None]
+        gone[:, : index + 1] = False
+        keep = keep & ~gone
+    return torch.zeros_like(keep).scatter(1, order, keep)
+
+
+def _keep_on_cpu(boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Do the same with torchvision, which knows no classes: they are shifted apart.
+
+    In float64 the shift changes no overlap, so an image's boxes do not depend on its batch.
+    """
+    images = torch.arange(len(scores))[:, None]
+    groups = images * (labels.max() + 1) + labels
+    shifted = boxes.double()
+    shifted[..., 0::2] += groups[..., None] * _GROUP_STRIDE
+    used = places_in_use(scores.flatten() > 0)
+    kept = nms(shifted.view(-1, 4)[used], scores.flatten()[used].double(), threshold)
+    keep = torch.zeros(scores.numel(), dtype=torch.bool)
+    keep[used[kept]] = True
+    return keep.view(scores.shape)
+
+
+def _keep_on_cuda(boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """Do the same in fixed slots, without a wait for the device."""
+    from panoptic_ros.ops.suppression_triton import greedy_keep
+
+    best, order = scores.sort(dim=1, descending=True, stable=True)
+    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4)).float()
+    keep = greedy_keep(boxes, labels.gather(1, order), best > 0, threshold)
+    return torch.zeros_like(keep).scatter(1, order, keep)
