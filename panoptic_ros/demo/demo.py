@@ -18,6 +18,7 @@ from panoptic_ros.demo.results import RecordedResults, match_results
 from panoptic_ros.demo.session import Log, Session
 from panoptic_ros.files.bag import ImageBag, write_image_bag
 from panoptic_ros.files.camera_messages import ImageError, image_from_message
+from panoptic_ros.system import cpu_name, usable_cores
 
 DRIVE_FRAMES = 75
 DRIVE_SIZE = (360, 640)  # rows, columns
@@ -171,7 +172,7 @@ def _make_report(images: ImageBag, log: Log, check: StampCheck, recording: Path)
         "engine": diagnostics.get("engine", ""),
         "resolution": diagnostics.get("resolution", ""),
         "memory": diagnostics.get("memory", ""),
-        "cpu": reporting.cpu_name(),
+        "cpu": f"{cpu_name()}, {usable_cores()} cores",
         "versions": reporting.versions(),
         "bag": {
             "path": str(images.path),

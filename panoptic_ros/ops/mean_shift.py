@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from panoptic_ros.ops.constants import constant
+
 _HASH_PRIMES = (73856093, 19349663, 83492791, 50331653, 25165843, 12582917)
 _BUCKETS = 1 << 16
 _ARRIVED = 1e-3  # a shorter step is the last one: scikit-learn's rule
@@ -102,9 +104,9 @@ def _seeds(points: Tensor, groups: Tensor, number: int) -> tuple[Tensor, Tensor]
     the one of the later point stands for both.
     """
     cells = points.round()
-    primes = torch.tensor(_HASH_PRIMES, dtype=torch.float64, device=points.device)
-    column = torch.arange(cells.shape[1] + 1, device=points.device)
-    factors = primes[column % len(primes)] * (column + 1)
+    columns = range(cells.shape[1] + 1)
+    products = [_HASH_PRIMES[i % len(_HASH_PRIMES)] * (i + 1) for i in columns]
+    factors = constant(products, points.device, torch.float64)
     keys = cells.double() @ factors[:-1] + groups * factors[-1]  # whole numbers below 2**53
     bucket = keys.long() % _BUCKETS
     takes_part = groups >= 0

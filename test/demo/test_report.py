@@ -107,11 +107,10 @@ def test_rates_and_instances():
     assert report.instance_summary([2, 0, 5]) == {"min": 0, "mean": 2.33, "max": 5}
 
 
-def test_versions_and_processor_are_named():
+def test_versions_are_named():
     versions = report.versions()
     assert versions["numpy"] == np.__version__
     assert versions["torch"] != "unknown"
-    assert "cores" in report.cpu_name()
 
 
 def log_of(counts, received, seconds_later):

@@ -104,8 +104,10 @@ def test_deformable_convolutions(deformable, runtime):
 
 def test_panoptic_head_of_fpsnet_in_onnx_runtime():
     """FPSNet's second half: it needs boxes, and runs in ``predict``."""
-    head = build("fpsnet").network.panoptic_head
-    inputs = [torch.randn(1, 64, 12, 20), 50 * torch.rand(1, 32, 12, 20)]
+    small = build("fpsnet")
+    head, slots = small.network.panoptic_head, small.network.num_attention
+    features = small.config.settings["feature_channels"]
+    inputs = [torch.randn(1, features, 12, 20), 50 * torch.rand(1, slots, 12, 20)]
     with torch.inference_mode():
         expected = [head(*inputs)]
     assert_same_maps(run_onnx_runtime(export_to_onnx(head, inputs), inputs), expected)

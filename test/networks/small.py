@@ -37,6 +37,10 @@ HEADS = {
 }
 
 
+# A fresh EfficientNet says nearly the same everywhere, and no boxes agree with each other.
+TRUNKS = {"dense_detection": {"backbone": "resnet18_half"}}
+
+
 class Small(NamedTuple):
     name: str
     config: ModelConfig
@@ -55,7 +59,9 @@ class Small(NamedTuple):
 
 def build(name: str, **settings) -> Small:
     config = load_config(REPOSITORY / f"config/networks/{name}_small.yaml")
-    config = replace(config, settings={**config.settings, **settings}, options=OPTIONS)
+    config = replace(
+        config, settings={**config.settings, **TRUNKS.get(name, {}), **settings}, options=OPTIONS
+    )
     torch.manual_seed(0)
     network = config.build().eval()
     for path, (scale, bias) in HEADS[name].items():

@@ -19,26 +19,32 @@ class Grid(NamedTuple):
     Attributes:
         locations: float32, (A, 2), the pixel (x, y) that each stands for.
         corners: float32, (A, 2), the first pixel of its cell.
-        limits: float32, (A, 2), smallest and largest offset that its level is for (eq. 9).
         level_sizes: Locations of each level.
     """
 
     locations: Tensor
     corners: Tensor
-    limits: Tensor
     level_sizes: tuple[int, ...]
 
     @classmethod
     def of(cls, raw: dict[str, Tensor]) -> Grid:
         """Return the grid of what ``forward`` returned."""
-        locations, corners, limits = [], [], []
-        for i, level in enumerate(LEVELS):
+        locations, corners = [], []
+        for level in LEVELS:
             offsets = raw[f"offsets_p{level}"]
             locations.append(grid_locations(*offsets.shape[-2:], 2**level, offsets.device))
             corners.append(locations[-1] - 2**level // 2)
-            limits.append(offsets.new_tensor(SIZE_LIMITS[i : i + 2]).expand_as(locations[-1]))
         sizes = tuple(len(level) for level in locations)
-        return cls(torch.cat(locations), torch.cat(corners), torch.cat(limits), sizes)
+        return cls(torch.cat(locations), torch.cat(corners), sizes)
+
+
+def size_limits(grid: Grid) -> Tensor:
+    """Return the smallest and largest offset that each location's level is for (eq. 9): (A, 2)."""
+    limits = [
+        grid.locations.new_tensor(SIZE_LIMITS[i : i + 2]).expand(number, 2)
+        for i, number in enumerate(grid.level_sizes)
+    ]
+    return torch.cat(limits)
 
 
 def grid_locations(height: int, width: int, stride: int, device: torch.device) -> Tensor:

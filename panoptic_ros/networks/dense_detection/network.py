@@ -30,6 +30,7 @@ from panoptic_ros.networks.dense_detection.boxes import (
 )
 from panoptic_ros.networks.dense_detection.masks import instance_masks
 from panoptic_ros.networks.layers.backbones import build_backbone
+from panoptic_ros.ops.constants import constant
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.slots import slots_in_use
 from panoptic_ros.ops.suppression import Candidates, Detections, suppress, top_candidates
@@ -184,7 +185,8 @@ class DenseDetection(PanopticNetwork):
             score_threshold: On the class probability times the centerness.
         """
         grid = Grid.of(raw)
-        valid = grid.locations.new_tensor(valid_sizes).flip(1)
+        sides = [side for height, width in valid_sizes for side in (width, height)]
+        valid = constant(sides, grid.locations.device).view(-1, 2)
         inside = (grid.corners < valid[:, None]).all(-1)
         probability = flatten_levels(raw, "box_class").sigmoid()
         score = probability * flatten_levels(raw, "centerness").sigmoid()

@@ -18,6 +18,7 @@ from panoptic_ros.networks.dense_detection.boxes import (
     dense_boxes,
     flatten_levels,
     grid_locations,
+    size_limits,
 )
 from panoptic_ros.networks.dense_detection.network import DenseDetection
 from panoptic_ros.ops.agreement import overlaps
@@ -34,7 +35,8 @@ def loss(
     """Return the six terms of eq. 19 (five without levelness)."""
     raw = {name: value.float() for name, value in network(images).items()}
     grid = Grid.of(raw)
-    assigned = [assign_locations(target, grid.locations, grid.limits) for target in targets]
+    limits = size_limits(grid)
+    assigned = [assign_locations(target, grid.locations, limits) for target in targets]
     truth = LocationTargets(*map(torch.stack, zip(*assigned, strict=True)))
     terms = box_losses(raw, truth, network.thing_ids)
     semantics = semantic_loss(raw["semantic"], targets, network.semantic_ids)

@@ -8,26 +8,34 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from panoptic_ros.ops.constants import constant
+
 VARIANCES = (0.1, 0.2)  # of box centres and of logarithmic box sizes
 RATIOS = (1.0, 0.5, 2.0)
 
 
-def make_anchors(grids: Sequence[Sequence[int]], sizes: Sequence[float], square: bool) -> Tensor:
+def make_anchors(
+    grids: Sequence[Sequence[int]],
+    sizes: Sequence[float],
+    square: bool,
+    device: torch.device,
+) -> Tensor:
     """Return the anchors of F3..F7, three per cell, row by row: (A, 4), (cx, cy, w, h).
 
     Args:
         grids: Rows and columns of each level.
         sizes: Side of the square anchor of each level.
         square: Give every anchor the height of its width.
+        device: Where to make them.
     """
     levels = []
     for (height, width), size in zip(grids, sizes, strict=True):
-        y = (torch.arange(height) + 0.5) / height
-        x = (torch.arange(width) + 0.5) / width
+        y, x = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
         centers = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
         widths = [size * math.sqrt(ratio) for ratio in RATIOS]
         heights = widths if square else [size / math.sqrt(ratio) for ratio in RATIOS]
-        sides = torch.tensor([widths, heights]).T.expand(height, width, -1, -1)
+        sides = constant([*widths, *heights], device).view(2, -1).T
+        sides = sides.expand(height, width, -1, -1)
         centers = centers[:, :, None].expand_as(sides)
         levels.append(torch.cat((centers, sides), dim=-1).flatten(0, 2))
     return torch.cat(levels)
@@ -71,7 +79,7 @@ def crop_window(boxes: Tensor, grid: Sequence[int]) -> Tensor:
 
 def pixel_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
     """Return boxes in whole pixels, clipped to an image of ``size`` (rows, columns): int64."""
-    scale = boxes.new_tensor((size[1], size[0]))
+    scale = constant((size[1], size[0]), boxes.device, boxes.dtype)
     corners = boxes.unflatten(-1, (2, 2)) * scale
     low = corners.amin(-2).clamp(min=0)
     high = torch.minimum(corners.amax(-2), scale)

@@ -109,13 +109,16 @@ class EPSNet(PanopticNetwork):
         features = self.pyramid(self.backbone(images)[1:])
         logits, deltas, coefficients = self.instance_head(features)
         anchors = make_anchors(
-            [f.shape[-2:] for f in features], self.anchor_sizes, self.square_anchors
+            [f.shape[-2:] for f in features],
+            self.anchor_sizes,
+            self.square_anchors,
+            images.device,
         )
         return {
             "class_logits": logits,
             "box_deltas": deltas,
             "coefficients": coefficients,
-            "anchors": anchors.to(images.device).expand(len(images), -1, -1),
+            "anchors": anchors.expand(len(images), -1, -1),
             "prototypes": self.protohead(self.fusion(features)),
             "semantic_coefficients": self.semantic_head(features[-1]),
         }

@@ -18,6 +18,7 @@ from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.fpsnet.heads import PanopticHead, SingleFeatureMap
 from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.networks.layers.retinanet import RetinaNet
+from panoptic_ros.ops.constants import constant
 from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
 
@@ -193,11 +194,13 @@ class FPSNet(PanopticNetwork):
         """
         features = raw["features"]
         grid = (features.shape[2], features.shape[3])
+        sides = [side for size in sizes for side in size.valid[::-1]]
+        limits = constant(sides, features.device)
         found = self.detector.detect(
             raw["class_logits"],
             raw["box_deltas"],
             (grid[0] * self.stride, grid[1] * self.stride),
-            features.new_tensor([size.valid[::-1] for size in sizes], dtype=torch.float32),
+            limits.view(-1, 2),
             self.num_attention,
             options.score_threshold,
         )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_NORM_EPS, _NORM_MOMENTUM = 1e-3, 0.01
+_NORM_EPS = 1e-3
 _STEM = 32  # channels, in every variant
 
 
@@ -133,7 +133,7 @@ def _conv(
 ) -> nn.Sequential:
     conv = SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    norm = nn.BatchNorm2d(outputs, eps=_NORM_EPS, momentum=_NORM_MOMENTUM)
+    norm = nn.BatchNorm2d(outputs, eps=_NORM_EPS)
     return nn.Sequential(conv, norm, nn.ReLU6(inplace=True)) if relu else nn.Sequential(conv, norm)
 
 

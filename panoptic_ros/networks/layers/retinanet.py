@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder, Matcher
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from panoptic_ros.ops.suppression import Detections, per_anchor, suppress, top_candidates
@@ -22,6 +21,7 @@ STRIDES = (8, 16, 32, 64, 128)
 _RATIOS = (0.5, 1.0, 2.0)
 _SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 _ANCHORS = len(_RATIOS) * len(_SCALES)
+_LARGEST_DELTA = math.log(1000 / 16)  # torchvision's
 _PRIOR = 0.01  # foreground probability at the start (section 4.1)
 
 
@@ -57,8 +57,8 @@ class RetinaNet(nn.Module):
         self.classification = _head(in_channels, channels, depth, _ANCHORS * num_classes)
         self.regression = _head(in_channels, channels, depth, _ANCHORS * 4)
         nn.init.constant_(self.classification[-1].bias, -math.log((1 - _PRIOR) / _PRIOR))
-        sizes = tuple(tuple(4 * stride * anchor_scale * s for s in _SCALES) for stride in STRIDES)
-        self.anchor_generator = AnchorGenerator(sizes, (_RATIOS,) * len(STRIDES))
+        # Whole numbers, which no cast of the network rounds.
+        self.register_buffer("cell_anchors", _cell_anchors(anchor_scale), persistent=False)
         self.num_classes = num_classes
         self.score_threshold = score_threshold
         self.candidates = candidates
@@ -81,10 +81,9 @@ class RetinaNet(nn.Module):
         """Return the anchors (A, 4) of a network input of ``size``; made once for each size."""
         key = (*size, device)
         if key not in self._anchors:
-            self.anchor_generator.set_cell_anchors(torch.float32, device)
-            strides = [[stride, stride] for stride in STRIDES]
-            anchors = self.anchor_generator.grid_anchors(_grids(size), strides)
-            self._anchors = {key: torch.cat(anchors)}
+            cells = self.cell_anchors.float().split(_ANCHORS)
+            levels = zip(cells, _grids(size), STRIDES, strict=True)
+            self._anchors = {key: torch.cat([_grid_anchors(*level) for level in levels])}
         return self._anchors[key]
 
     def detect(
@@ -113,8 +112,7 @@ class RetinaNet(nn.Module):
         scores = scores.where(scores > max(score_threshold, self.score_threshold), 0.0)
         chosen = deltas.gather(1, found.locations[..., None].expand(-1, -1, 4)).float()
         anchors = self.anchors(size, deltas.device)[found.locations]
-        boxes = self.box_coder.decode_single(chosen.view(-1, 4), anchors.view(-1, 4))
-        boxes = boxes.view_as(chosen).clamp(min=0)
+        boxes = decode_boxes(chosen, anchors).clamp(min=0)
         boxes = torch.minimum(boxes, limits.repeat(1, 2)[:, None])
         scores = scores * (boxes[..., 2:] > boxes[..., :2]).all(-1)  # none is left in the padding
         return suppress(found, boxes, scores, self.nms_threshold, slots)
@@ -166,6 +164,38 @@ class RetinaNet(nn.Module):
         if boxes.shape[0] == 0:
             return anchors.new_full(anchors.shape[:1], Matcher.BELOW_LOW_THRESHOLD).long()
         return self.matcher(box_iou(boxes, anchors))
+
+
+def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """Return boxes (..., 4) of deltas and anchors, as torchvision's BoxCoder, without a host copy.
+
+    Args:
+        deltas: float32, (..., 4): shift of the centre in sides, logarithm of the sides' ratio.
+        anchors: float32, (..., 4).
+    """
+    sides = anchors[..., 2:] - anchors[..., :2]
+    centers = anchors[..., :2] + 0.5 * sides
+    centers = deltas[..., :2] * sides + centers
+    sides = deltas[..., 2:].clamp(max=_LARGEST_DELTA).exp() * sides
+    return torch.cat((centers - 0.5 * sides, centers + 0.5 * sides), dim=-1)
+
+
+def _cell_anchors(scale: float) -> Tensor:
+    """Return the anchors around the origin, 9 for each level: int64, (45, 4)."""
+    heights = torch.tensor(_RATIOS).sqrt()
+    levels = []
+    for stride in STRIDES:
+        sizes = torch.tensor([4 * stride * scale * octave for octave in _SCALES])
+        width, height = ((side[:, None] * sizes).flatten() for side in (1 / heights, heights))
+        levels.append(torch.stack((-width, -height, width, height), dim=1) / 2)
+    return torch.cat(levels).round().long()
+
+
+def _grid_anchors(cell: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
+    """Shift the anchors (9, 4) of a cell to every cell of a level: (A, 4)."""
+    y, x = (torch.arange(n, dtype=torch.int32, device=cell.device) * stride for n in grid)
+    y, x = (axis.flatten() for axis in torch.meshgrid(y, x, indexing="ij"))
+    return (torch.stack((x, y, x, y), dim=1)[:, None] + cell).view(-1, 4)
 
 
 def _head(in_channels: int, channels: int, depth: int, outputs: int) -> nn.Sequential:

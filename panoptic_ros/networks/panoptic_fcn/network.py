@@ -41,7 +41,7 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
 )
 from panoptic_ros.ops.masks import enlarged_masks
 from panoptic_ros.ops.merging import merge_panoptic
-from panoptic_ros.ops.slots import slots_in_use
+from panoptic_ros.ops.slots import places_in_use, slots_in_use
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
 
 _MIN_SCORE = 0.05  # of a thing, after rescoring
@@ -176,18 +176,16 @@ class PanopticFCN(PanopticNetwork):
     def predict(
         self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: PredictionOptions
     ) -> list[SegmentMap]:
-        """Segment (section 3.4); the host waits once, to learn how many masks there are."""
+        """Segment (section 3.4)."""
         things, stuff = self.generate(raw)
         accepted = things.scores >= options.score_threshold
         things = things._replace(scores=torch.where(accepted, things.scores, 0))
-        counts = torch.stack([(kind.scores > 0).sum(1) for kind in (things, stuff)], 1).tolist()
         return [
             self._segment(
                 things.of_image(i),
                 stuff.of_image(i),
                 raw["encoding"][i],
                 size,
-                counts[i],
                 options.overlap_threshold,
             )
             for i, size in enumerate(sizes)
@@ -214,19 +212,20 @@ class PanopticFCN(PanopticNetwork):
         stuff: Kernels,
         encoding: Tensor,
         size: FrameSize,
-        counts: tuple[int, int],
         overlap_threshold: float,
     ) -> SegmentMap:
-        """Compose one image from as many things and stuff channels as ``counts`` says."""
-        n_things, n_stuff = counts
-        present = (stuff.scores > 0).int().argsort(descending=True, stable=True)[:n_stuff]
+        """Compose one image."""
+        n_things = slots_in_use(things.scores > 0)
+        present = places_in_use(stuff.scores > 0)
         thing_masks = soft_masks(things.weights[:n_things], encoding)
         stuff_masks = soft_masks(stuff.weights[present], encoding)
+        stuff_masks = stuff_masks * (stuff.scores[present] > 0)[:, None, None]
         slots = self.stuff_slots(stuff.classes[present])
         unused = things.scores.shape[0] - n_things  # slots of stuff begin behind all of things
         stuff_map = best_mask(stuff_masks, torch.where(slots > 0, slots + unused, 0), size)
         masks = enlarged_masks(thing_masks, self.mask_threshold, steps_to(size))
-        owner = merge_panoptic(masks, stuff_map, overlap_threshold)
+        used = things.scores[:n_things] > 0
+        owner = merge_panoptic(masks, stuff_map, overlap_threshold, used)
         class_ids = torch.where(things.scores > 0, self.thing_ids[things.classes], 0)
         first = 1 if self.merged else 0
         stuff_scores = stuff.scores[first : first + len(self.stuff_ids)]

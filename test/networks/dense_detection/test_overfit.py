@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -39,9 +41,10 @@ def street(seed, size=(96, 128)):
 
 
 def test_four_images_are_learnt_by_heart():
-    """The small configuration, its losses as they are."""
+    """The small configuration on a trunk that learns fast from nothing; its losses as they are."""
     torch.manual_seed(0)
     config = configuration("small")
+    config = replace(config, settings={**config.settings, "backbone": "resnet18_half"})
     network = config.build().train()
     images, targets = zip(*(street(seed) for seed in range(4)), strict=True)
     images = torch.stack(images)

@@ -9,7 +9,13 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from panoptic_ros.networks.dense_detection.boxes import LEVELS, SIZE_LIMITS, Grid, dense_boxes
+from panoptic_ros.networks.dense_detection.boxes import (
+    LEVELS,
+    SIZE_LIMITS,
+    Grid,
+    dense_boxes,
+    size_limits,
+)
 from panoptic_ros.networks.dense_detection.training import (
     LocationTargets,
     assign_locations,
@@ -39,7 +45,7 @@ def test_locations_in_masks_get_the_box_of_their_size():
     slots[40:48, 30:40] = 0  # a hole: in the box, not in the mask
     target = make_target(slots, [10, 9])
     grid = Grid.of(empty_raw(128, 256))
-    found = assign_locations(target, grid.locations, grid.limits)
+    found = assign_locations(target, grid.locations, size_limits(grid))
 
     assert grid.level_sizes == (16 * 32, 8 * 16, 4 * 8, 2 * 4, 1 * 2)
     expected_segments, start = [], 0
@@ -160,7 +166,7 @@ def test_box_losses_and_their_normalisers(network):
     target = make_target(blocks((64, 64), (1, 8, 8, 24, 24)), [10])
     grid = Grid.of(raw)
     truth = LocationTargets(
-        *(field[None] for field in assign_locations(target, grid.locations, grid.limits))
+        *(field[None] for field in assign_locations(target, grid.locations, size_limits(grid)))
     )
     losses = box_losses(raw, truth, network.thing_ids)
     foreground = [(12, 12), (20, 12), (12, 20), (20, 20)]  # of P3; (16, 16) of P4 has another cell
@@ -189,7 +195,7 @@ def test_crowds_are_no_negatives(network):
     losses = []
     for crowd in ((), (0,)):
         target = make_target(torch.ones(128, 128, dtype=torch.long), [9], crowd=crowd)
-        assigned = assign_locations(target, grid.locations, grid.limits)
+        assigned = assign_locations(target, grid.locations, size_limits(grid))
         truth = LocationTargets(*(field[None] for field in assigned))
         losses.append(box_losses(raw, truth, network.thing_ids)["box_cls"].item())
     assert losses[0] > 0 and losses[1] == 0
@@ -200,7 +206,7 @@ def test_the_mask_loss_counts_every_query(network):
     target = make_target(blocks((64, 96), (1, 8, 8, 40, 40)), [9])
     raw, _ = scene(network)  # its second object is background here
     grid = Grid.of(raw)
-    assigned = assign_locations(target, grid.locations, grid.limits)
+    assigned = assign_locations(target, grid.locations, size_limits(grid))
     truth = LocationTargets(*(field[None] for field in assigned))
     queries = network.detect(raw, [(64, 96)])
     loss = mask_loss(dense_boxes(raw), queries, truth, [target])

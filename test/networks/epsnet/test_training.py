@@ -27,12 +27,12 @@ from panoptic_ros.truth import PanopticTarget
 
 
 def test_anchors_of_a_cell():
-    anchors = make_anchors([(1, 2)], [0.2], square=False)
+    anchors = make_anchors([(1, 2)], [0.2], square=False, device=torch.device("cpu"))
     root = math.sqrt(2)
     expected = [[0.25, 0.5, 0.2, 0.2], [0.25, 0.5, 0.2 / root, 0.2 * root]]
     torch.testing.assert_close(anchors[:2], torch.tensor(expected))
     torch.testing.assert_close(anchors[3], torch.tensor([0.75, 0.5, 0.2, 0.2]))
-    square = make_anchors([(1, 2)], [0.2], square=True)
+    square = make_anchors([(1, 2)], [0.2], square=True, device=torch.device("cpu"))
     torch.testing.assert_close(square[1], torch.tensor([0.25, 0.5, 0.2 / root, 0.2 / root]))
 
 

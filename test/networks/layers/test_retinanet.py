@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from panoptic_ros.networks.layers.retinanet import STRIDES, RetinaNet
@@ -27,7 +28,10 @@ def detectors():
     theirs = TorchvisionRetinaNet(
         backbone,
         CLASSES,
-        anchor_generator=ours.anchor_generator,
+        anchor_generator=AnchorGenerator(
+            tuple(tuple(4 * s * 2 ** (i / 3) for i in range(3)) for s in STRIDES),
+            ((0.5, 1.0, 2.0),) * len(STRIDES),
+        ),
         detections_per_img=60,
         topk_candidates=200,
     )
