@@ -26,8 +26,10 @@ from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.folding import fold_batch_norm
 from panoptic_ros.ops.segments import EncodedSegments, encode_segments
+from panoptic_ros.predict_graph import PredictGraphs, Thresholds
 from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
 from panoptic_ros.quantized import read_quantized
+from panoptic_ros.transfer import download, upload
 from panoptic_ros.truth import FrameSize, PredictionOptions
 
 
@@ -87,6 +89,8 @@ class Segmenter:
                 self._network, self.device, computed_in, self._padded, config.settings, quantized
             )
             self._engine = make_engine(engine, source)
+            on_cuda = self.device.type == "cuda"
+            self._graphs = PredictGraphs(self._encode, self.device) if on_cuda else None
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.device) from error
 
@@ -190,7 +194,7 @@ class Segmenter:
         self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
     ) -> list[PanopticPrediction]:
         clock = StageClock(self.device)
-        uploaded = [_upload(image, self.device) for image in images]
+        uploaded = [upload(image, self.device) for image in images]
         clock.stop("upload")
         batch, sizes = self.prepare(uploaded)
         sizes = [
@@ -199,9 +203,12 @@ class Segmenter:
         clock.stop("preprocess")
         raw = self.forward(batch)
         clock.stop("forward")
-        encoded = self.predict(raw, sizes)
+        downloaded = None
+        if self._graphs and self._engine.has_static_outputs(len(sizes)):
+            downloaded = self._graphs(raw, sizes, self.options)
         clock.stop("predict")
-        downloaded = _download(encoded)
+        if downloaded is None:
+            downloaded = download(self.predict(raw, sizes))
         clock.stop("download")
         timings = clock.seconds()
         return [self._describe(*arrays, timings) for arrays in downloaded]
@@ -223,7 +230,14 @@ class Segmenter:
     @torch.inference_mode()
     def predict(self, raw: dict[str, Tensor], sizes: list[FrameSize]) -> list[EncodedSegments]:
         """Turn raw maps into label images and tables, on the device."""
-        options = self.options
+        return self._encode(raw, sizes, self.options)
+
+    def _encode(
+        self,
+        raw: dict[str, Tensor],
+        sizes: Sequence[FrameSize],
+        options: PredictionOptions | Thresholds,
+    ) -> list[EncodedSegments]:
         return [
             encode_segments(segments, self._network.thing_ids, options.stuff_area_limit)
             for segments in self._network.predict(raw, sizes, options)
@@ -254,33 +268,6 @@ class Segmenter:
             bbox=(x1, y1, x2 - x1 + 1, y2 - y1 + 1),
             center=(float(row[7]), float(row[8])),
         )
-
-
-def _upload(image: np.ndarray, device: torch.device) -> Tensor:
-    """Bring a uint8 (H, W, 3) image to the device; returns it in RGB."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(
-            f"image is {image.dtype} with shape {image.shape}; expected uint8 (height, width, 3)"
-        )
-    if image.strides[2] < 0:  # an RGB view of BGR memory: turn the channels on the device
-        return _upload(image[..., ::-1], device).flip(-1)
-    if min(image.strides) < 0 or not image.flags.writeable:  # what torch cannot wrap
-        image = image.copy()
-    return torch.from_numpy(image).to(device)
-
-
-def _download(encoded: list[EncodedSegments]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Bring labels (as uint16) and tables to the host with one synchronisation."""
-    host = []
-    for tensors in encoded:
-        pinned = tensors.labels.is_cuda
-        copies = [torch.empty_like(t, device="cpu", pin_memory=pinned) for t in tensors]
-        for copy, tensor in zip(copies, tensors, strict=True):
-            copy.copy_(tensor, non_blocking=pinned)
-        host.append(copies)
-    if encoded[0].labels.is_cuda:
-        torch.cuda.synchronize(encoded[0].labels.device)
-    return [(labels.numpy().view(np.uint16), table.numpy()) for labels, table in host]
 
 
 def _join_equal_labels(rows: np.ndarray) -> np.ndarray:

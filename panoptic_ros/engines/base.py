@@ -129,6 +129,10 @@ class Engine(ABC):
         """Layout in which it takes batches without a copy."""
         return torch.channels_last
 
+    def has_static_outputs(self, batch: int) -> bool:
+        """Return whether batches of a size always find their outputs in the same GPU memory."""
+        return False
+
     def compile(self, batch: int = 1) -> None:
         """Get ready for batches of a size; raises EngineError when that fails."""
         batch = batch if self.batches else 1

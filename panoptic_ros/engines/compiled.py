@@ -27,6 +27,10 @@ class CompiledEngine(Engine):
         """Not on CPUs, where one image keeps all cores busy."""
         return self.source.device.type == "cuda"
 
+    def has_static_outputs(self, batch: int) -> bool:
+        """On CUDA, for batches that are captured as a whole."""
+        return self.source.device.type == "cuda" and batch in self._compiled
+
     def _compile(self, batch: int) -> Forward:
         if self.source.device.type == "cuda":
             return Capture(self.source, batch)
@@ -59,7 +63,8 @@ class Capture:
                     source.network(self._images)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            # Other threads may use the device meanwhile: the node serves while it loads.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._outputs = source.network(self._images)
 
     def __call__(self, batch: Tensor) -> dict[str, Tensor]:

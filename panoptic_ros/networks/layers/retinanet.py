@@ -109,7 +109,8 @@ class RetinaNet(nn.Module):
         levels = [h * w * _ANCHORS for h, w in _grids(size)]
         found = top_candidates(logits, levels, self.candidates)
         scores = found.values.float().sigmoid()
-        scores = scores.where(scores > max(score_threshold, self.score_threshold), 0.0)
+        usable = (scores > score_threshold) & (scores > self.score_threshold)
+        scores = scores.where(usable, 0.0)
         chosen = deltas.gather(1, found.locations[..., None].expand(-1, -1, 4)).float()
         anchors = self.anchors(size, deltas.device)[found.locations]
         boxes = decode_boxes(chosen, anchors).clamp(min=0)
