@@ -106,7 +106,7 @@ class CameraInput:
             self._look_for_problems()
 
     def _is_wanted(self) -> bool:
-        return self._target.is_wanted(self._service.parameters.lazy)
+        return self._target.is_wanted(self._service)
 
     def _choose_reliability(self) -> QoSReliabilityPolicy:
         return choose_reliability(
@@ -147,12 +147,13 @@ class CameraInput:
         self._subscription = self._node.create_subscription(
             self._type,
             self.topic,
-            self._on_image,
+            self.receive,
             QoSProfile(depth=1, reliability=self.reliability),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
         )
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
+    def receive(self, message: Image | CompressedImage) -> None:
+        """Take an image; it is segmented unless it is one too many or a newer one comes."""
         now = time.monotonic()
         self._target.statistics.count("received")
         stamp = message.header.stamp

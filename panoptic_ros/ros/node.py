@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import rclpy
@@ -16,6 +15,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage, Image
 
 from panoptic_ros.ros.diagnostics import Errors, camera_status, model_status
 from panoptic_ros.ros.frame_statistics import CameraStatistics
@@ -25,26 +25,11 @@ from panoptic_ros.ros.model_service import LoadError, ModelService, reason
 from panoptic_ros.ros.outputs import CameraOutputs, CategoryOutputs
 from panoptic_ros.ros.parameters import Applies, declare_parameters
 from panoptic_ros.ros.pipeline import Camera, Pipeline
-from panoptic_ros.ros.service import Service
+from panoptic_ros.ros.service import OnResult, Service
+from panoptic_ros.ros.transitions import explained
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 REPORT_PERIOD = 1.0  # seconds between two /diagnostics
-
-Transition = Callable[["PanopticNode", LifecycleState], TransitionCallbackReturn]
-
-
-def _explained(transition: Transition) -> Transition:
-    """Report an exception in a transition, which rclpy swallows; the node is then cleaned up."""
-
-    @wraps(transition)
-    def explained(node: PanopticNode, state: LifecycleState) -> TransitionCallbackReturn:
-        try:
-            return transition(node, state)
-        except Exception as error:
-            node.report_error(f"{transition.__name__} failed: {reason(error)}")
-            return TransitionCallbackReturn.ERROR
-
-    return explained
 
 
 class PanopticNode(LifecycleNode):
@@ -95,6 +80,32 @@ class PanopticNode(LifecycleNode):
         if self._pipeline:
             self._pipeline.stop()
 
+    def receive(self, message: Image | CompressedImage, camera: str = "") -> None:
+        """Take an image from within this process, as if it had come on the camera's topic.
+
+        Call it in the executor's thread; do not change the message afterwards.
+
+        Raises:
+            ValueError: There is no such camera.
+            RuntimeError: The node is not active.
+        """
+        if self._state != "active":
+            raise RuntimeError(f"the node is {self._state}; it takes images while it is active")
+        if camera not in self._inputs:
+            raise ValueError(
+                f"no camera {camera!r}; there are {', '.join(map(repr, self._inputs))}"
+            )
+        self._inputs[camera].receive(message)
+
+    def add_listener(self, listener: OnResult) -> None:
+        """Have a function called with (camera, header, prediction) for every image segmented.
+
+        It is called in the publisher's thread, after the topics are published; what it takes
+        delays the next result. While there is one, ``lazy`` holds nothing back.
+        """
+        self._service.listeners.append(listener)
+        self._follow_listeners()
+
     def report_error(self, text: str) -> None:
         """Show an error in the log and in diagnostics."""
         self._errors.note(text)
@@ -119,7 +130,7 @@ class PanopticNode(LifecycleNode):
         self._state = "inactive"
         return super().on_configure(state)
 
-    @_explained
+    @explained
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Open the publishers and subscribe to the cameras."""
         result = super().on_activate(state)
@@ -128,7 +139,7 @@ class PanopticNode(LifecycleNode):
         self._state = "active"
         return result
 
-    @_explained
+    @explained
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and close the publishers; the model stays loaded."""
         self._unsubscribe()
@@ -136,13 +147,13 @@ class PanopticNode(LifecycleNode):
         self._state = "inactive"
         return super().on_deactivate(state)
 
-    @_explained
+    @explained
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Drop the model and all that ``on_configure`` made."""
         self._clean_up()
         return super().on_cleanup(state)
 
-    @_explained
+    @explained
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Clean up whatever there is, from any state."""
         self._clean_up()
@@ -167,14 +178,10 @@ class PanopticNode(LifecycleNode):
     def _announce_model(self) -> None:
         segmenter = self._models.segmenter
         self._categories.publish(segmenter.name, segmenter.categories)
+        height, width = segmenter.resolution
         self.get_logger().info(
-            "model {} in service: {}x{}, {}, {}, engine {}".format(
-                segmenter.name,
-                *segmenter.resolution,
-                segmenter.device,
-                segmenter.precision,
-                segmenter.engine,
-            )
+            f"model {segmenter.name} in service: {height}x{width}, {segmenter.device}, "
+            f"{segmenter.precision}, engine {segmenter.engine}"
         )
 
     def _unsubscribe(self) -> None:

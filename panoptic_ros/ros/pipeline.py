@@ -41,9 +41,9 @@ class Camera:
     outputs: CameraOutputs
     statistics: CameraStatistics
 
-    def is_wanted(self, lazy: bool) -> bool:
-        """Tell whether its images are to be segmented; ``lazy`` is the parameter."""
-        return not lazy or self.outputs.wanted()
+    def is_wanted(self, service: Service) -> bool:
+        """Tell whether its images are to be segmented."""
+        return bool(not service.parameters.lazy or service.listeners or self.outputs.wanted())
 
 
 class Pipeline:
@@ -145,7 +145,7 @@ class Pipeline:
         self._publisher.do(partial(self._publish_batch, results, segmenter.name, times, arrival))
 
     def _is_heard(self, frame: Frame) -> bool:
-        if self._cameras[frame.camera].is_wanted(self._service.parameters.lazy):
+        if self._cameras[frame.camera].is_wanted(self._service):
             return True
         self._end(frame, "unheard")
         return False
@@ -221,6 +221,8 @@ class Pipeline:
         header = decoded.frame.message.header
         opacity = self._service.parameters.overlay_opacity
         camera.outputs.publish(header, decoded.image, prediction, model, inference_time, opacity)
+        for listener in tuple(self._service.listeners):
+            listener(decoded.frame.camera, header, prediction)
         self._end(decoded.frame, "published")
         age = self._node.get_clock().now() - Time.from_msg(header.stamp)
         camera.statistics.add_age(age.nanoseconds / 1e9)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from std_msgs.msg import Header
+
+from panoptic_ros.prediction import PanopticPrediction
 from panoptic_ros.ros.loading import SegmenterLike
 from panoptic_ros.ros.model_service import ModelService
 from panoptic_ros.ros.parameters import Parameters
+
+OnResult = Callable[[str, Header, PanopticPrediction], None]  # camera, header, result
 
 
 @dataclass
@@ -16,10 +22,12 @@ class Service:
     Attributes:
         parameters: Those of the node.
         models: Owns the segmenter and loads others.
+        listeners: Who wants the results in this process, without DDS.
     """
 
     parameters: Parameters
     models: ModelService
+    listeners: list[OnResult] = field(default_factory=list)
 
     @property
     def segmenter(self) -> SegmenterLike | None:

@@ -59,6 +59,7 @@ class Bench:
     def __init__(self):
         self.parameters = Parameters(cameras=("left", "right"))
         self.segmenter = Fussy("fussy")
+        self.listeners = []
         self.cameras = {n: Camera(Outputs(), CameraStatistics()) for n in ("left", "right")}
         context = rclpy.Context()
         rclpy.init(context=context)
@@ -67,7 +68,7 @@ class Bench:
         self.pipeline = Pipeline(
             self.node,
             self.cameras,
-            self,  # has the parameters and the segmenter
+            self,  # has what a Service has
             self.errors.append,
         )
 
