@@ -61,7 +61,14 @@ ARGUMENTS = [
         description="What computes the network.",
     ),
     DeclareLaunchArgument(
-        "image", default_value="image", description="Topic of the camera images."
+        "image",
+        default_value="image",
+        description="Topic of the camera images; with cameras one each, with commas.",
+    ),
+    DeclareLaunchArgument(
+        "cameras",
+        default_value="",
+        description="Names of several cameras, with commas; NAME/image unless image names topics.",
     ),
     DeclareLaunchArgument(
         "image_transport",
@@ -119,9 +126,34 @@ def set_environment() -> list[LaunchDescriptionEntity]:
     ]
 
 
+def split(text: str) -> list[str]:
+    """Return the parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def remappings(cameras: list[str], image: str) -> list[tuple[str, str]]:
+    """Return which topic each camera's images come from.
+
+    Raises:
+        ValueError: There is neither one topic for each camera nor none.
+    """
+    if not cameras:
+        return [("image", image)]
+    topics = split(image)
+    if topics == ["image"]:
+        return []
+    if len(topics) != len(cameras):
+        raise ValueError(
+            f"image names {len(topics)} topics for {len(cameras)} cameras; give one each, with "
+            "commas, or none for NAME/image"
+        )
+    return [(f"{camera}/image", topic) for camera, topic in zip(cameras, topics, strict=True)]
+
+
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the node with the parameters that were given."""
     given = {name: LaunchConfiguration(name) for name in PARAMETERS}
+    cameras = split(LaunchConfiguration("cameras").perform(context))
     return [
         LifecycleNode(
             package="panoptic_ros",
@@ -135,8 +167,9 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                     for name, value in given.items()
                     if value.perform(context)
                 },
+                {"cameras": cameras} if cameras else {},
             ],
-            remappings=[("image", LaunchConfiguration("image"))],
+            remappings=remappings(cameras, LaunchConfiguration("image").perform(context)),
             output="screen",
             emulate_tty=True,
             sigterm_timeout="15",  # seconds after Ctrl-C; a batch in progress is waited for

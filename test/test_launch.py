@@ -76,8 +76,25 @@ def test_arguments_are_parameters_of_the_node():
     types["use_sim_time"] = "bool"  # every node has it
     passed = parameters_of_launch()
     assert passed == {name: types.get(name) for name in passed}
-    others = {"image", "params_file", "namespace", "large_images", "rviz"}
+    others = {"image", "cameras", "params_file", "namespace", "large_images", "rviz"}
     assert set(arguments("panoptic.launch.py")) == set(passed) | others
+
+
+def functions_of_launch(*names: str) -> dict:
+    """Run some functions of panoptic.launch.py, which need nothing of launch."""
+    wanted = [n for n in parse("panoptic.launch.py").body if getattr(n, "name", "") in names]
+    space: dict = {}
+    exec(compile(ast.Module(wanted, []), "panoptic.launch.py", "exec"), space)
+    return space
+
+
+def test_topics_of_several_cameras():
+    remappings = functions_of_launch("split", "remappings")["remappings"]
+    assert remappings([], "/camera/image_raw") == [("image", "/camera/image_raw")]
+    assert remappings(["front", "left"], "image") == []
+    assert remappings(["front", "left"], "/f, /l") == [("front/image", "/f"), ("left/image", "/l")]
+    with pytest.raises(ValueError, match="1 topics for 2 cameras"):
+        remappings(["front", "left"], "/f")
 
 
 def test_params_file_is_for_a_node_of_any_name():
