@@ -92,9 +92,10 @@ class PredictGraphs:
     def _capture(self, key: tuple[FrameSize, ...], raw: Mapping[str, Tensor]) -> None:
         while len(self._graphs) >= MOST_GRAPHS:
             del self._graphs[next(iter(self._graphs))]
-        self._graphs[key] = _Graph(
-            lambda: self._predict(raw, key, self._thresholds), self._device, self._pool
-        )
+        with torch.cuda.device(self._device):
+            self._graphs[key] = _Graph(
+                lambda: self._predict(raw, key, self._thresholds), self._device, self._pool
+            )
 
 
 class _Graph:
@@ -122,8 +123,9 @@ class _Graph:
 
     def replay(self) -> Results:
         """Launch once and wait once."""
-        self._graph.replay()
-        torch.cuda.current_stream().synchronize()
+        with torch.cuda.device(self._stream.device):
+            self._graph.replay()
+            torch.cuda.current_stream().synchronize()
         return [
             (labels.numpy().view(np.uint16).copy(), table.numpy().copy())
             for labels, table in self._pinned
