@@ -48,7 +48,7 @@ def test_four_images_are_learnt_by_heart():
     network = config.build().train()
     images, targets = zip(*(street(seed) for seed in range(4)), strict=True)
     images = torch.stack(images)
-    learn(network, images, targets, steps=150, rate=4e-3)
+    learn(network, images, targets, steps=120, rate=4e-3)
     sizes = [FrameSize((96, 128), (96, 128))] * len(images)
     with torch.inference_mode():
         found = network.eval().predict(network(images), sizes, config.options)
