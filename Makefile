@@ -2,6 +2,10 @@
 # make test     checks the style and runs all tests
 # make docs     builds the site with warnings as errors: docs/_build/index.html
 # make demo     a drive through the real node; BAG=... TOPIC=... MODEL=... RESOLUTION=... OUTPUT=...
+# make fuzz     hostile input to every way in: MINUTES=10 SEED=1
+# make faults   kills, full disks, stalls and the like: ROUNDS=10
+# make soak     the node's way of a frame for the frames of HOURS=24 at 30 Hz, with a picture
+# make audit    known holes in what is installed, and in the code
 # make clean    removes .venv and what was built; demo/ stays
 
 PYTHON ?= python3
@@ -16,7 +20,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export VIRTUAL_ENV := $(VENV)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: setup test docs demo clean
+.PHONY: setup test docs demo fuzz faults soak audit clean
 
 setup: $(VENV)/.package $(VENV)/.test
 
@@ -34,6 +38,19 @@ demo: $(VENV)/.package
 		$(if $(MODEL),--model "$(MODEL)") $(if $(RESOLUTION),--resolution "$(RESOLUTION)") \
 		$(if $(OUTPUT),--output "$(OUTPUT)")
 
+fuzz: $(VENV)/.package $(VENV)/.test
+	nice python -m campaigns.fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+faults: $(VENV)/.package $(VENV)/.test
+	nice python -m campaigns.faults --rounds $(or $(ROUNDS),10) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/.package $(VENV)/.test
+	nice python -m campaigns.soak --hours $(or $(HOURS),24) --output docs/soak.png
+
+audit: $(VENV)/.package $(VENV)/.audit
+	bandit --quiet --configfile pyproject.toml --recursive panoptic_ros scripts launch
+	pip-audit --requirement requirements/run.lock --require-hashes --disable-pip
+
 clean:
 	rm -rf .venv build install log dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -50,6 +67,10 @@ $(VENV)/.run: requirements/run.txt requirements/ros.txt $(VENV)/.python
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
 	$(PIP) install -r requirements/test.txt
+	touch $@
+
+$(VENV)/.audit: requirements/audit.txt $(VENV)/.run
+	$(PIP) install -r requirements/audit.txt
 	touch $@
 
 $(VENV)/.docs: requirements/docs.txt $(VENV)/.run

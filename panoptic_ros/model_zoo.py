@@ -15,7 +15,7 @@ from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.networks import build_network
 from panoptic_ros.prediction import Category, category_fields, check_categories
-from panoptic_ros.system import share_directory, write_file
+from panoptic_ros.system import read_yaml, share_directory, write_file
 from panoptic_ros.truth import PredictionOptions
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class ModelConfig:
         """
         try:
             return build_network(self.network, self.categories, **self.settings)
-        except (TypeError, ValueError) as error:
-            raise ModelError(f"model {self.name}: {error}") from error
+        except Exception as error:  # what a layer says of a setting that it cannot have
+            raise ModelError(f"model {self.name}: {type(error).__name__}: {error}") from error
 
 
 def model_directories() -> list[Path]:
@@ -114,29 +114,36 @@ def load_config(path: str | Path) -> ModelConfig:
     fields = read_fields(path)
     try:
         return replace(parse_config(fields), folder=path.parent)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
         raise ModelError(f"{path}: {what}") from error
 
 
-def read_fields(path: Path) -> Any:
+def read_fields(path: Path, above: tuple[Path, ...] = ()) -> Any:
     """Read a configuration; its ``base``, another file beside it, is what it is laid over.
 
+    Args:
+        path: Of the file.
+        above: Files that are laid over this one.
+
     Raises:
-        ModelError: A file is missing or is not YAML.
+        ModelError: A file is missing or is not YAML, or is a base of its own.
     """
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = read_yaml(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not valid YAML: {error}") from error
+    except ValueError as error:
+        raise ModelError(str(error)) from error
     if not isinstance(fields, Mapping) or "base" not in fields:
         return fields
-    base = path.with_name(str(fields["base"]))
-    if base == path:
+    name = fields["base"]
+    if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+        raise ModelError(f"{path}: base is {name!r}; expected the name of a file beside it")
+    base, files = path.with_name(name), (*above, path)
+    if base in files:
         raise ModelError(f"{path} has itself for its base")
-    return merge(read_fields(base), {k: v for k, v in fields.items() if k != "base"})
+    return merge(read_fields(base, files), {k: v for k, v in fields.items() if k != "base"})
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,6 +202,7 @@ def load_model(name_or_folder: str | Path) -> tuple[ModelConfig, PanopticNetwork
             f"{weights} is damaged or not the file that {MODEL_FILE} describes (its sha256 "
             "differs); copy it again"
         )
+    check_shapes(config, weights)
     network = config.build()
     try:
         state = {key: value.float() for key, value in load_file(weights).items()}
@@ -204,6 +212,36 @@ def load_model(name_or_folder: str | Path) -> tuple[ModelConfig, PanopticNetwork
     except RuntimeError as error:
         raise ModelError(f"{weights} does not fit network {config.network}: {error}") from error
     return config, network.eval()
+
+
+def check_shapes(config: ModelConfig, weights: Path) -> None:
+    """Compare the header of a weights file with what a network declares, before either is made.
+
+    A wrong number in a model.yaml would otherwise allocate whatever it says.
+
+    Raises:
+        ModelError: The file is damaged, or a tensor is missing, unknown or of another shape.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, "pt") as file:
+            given = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"cannot read {weights}: {error}") from error
+    with torch.device("meta"):
+        state = config.build().state_dict()
+    expected = {key: tuple(value.shape) for key, value in state.items()}
+    wrong = [
+        f"{key} is {given.get(key, 'missing')}, expected {expected.get(key, 'none')}"
+        for key in sorted(given.keys() | expected.keys())
+        if given.get(key) != expected.get(key)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        what = "; ".join(wrong[:3])
+        raise ModelError(f"{weights} does not fit network {config.network}: {what}{more}")
 
 
 def save_model(folder: str | Path, config: ModelConfig, network: PanopticNetwork) -> Path:

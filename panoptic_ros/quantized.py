@@ -17,7 +17,7 @@ import yaml
 
 from panoptic_ros.engines.base import QuantizedNetwork
 from panoptic_ros.model_zoo import WEIGHTS_FILE, ModelConfig, ModelError, file_sha256
-from panoptic_ros.system import write_file
+from panoptic_ros.system import read_yaml, write_file
 
 FOLDER = "int8"
 
@@ -35,7 +35,7 @@ def read_quantized(config: ModelConfig, resolution: tuple[int, int]) -> Quantize
         "--images FOLDER"
     )
     try:
-        fields = yaml.safe_load(description.read_text(encoding="utf-8"))
+        fields = read_yaml(description)
         made_from, checksums = fields["model_sha256"], dict(fields["sha256"])
     except FileNotFoundError:
         others = sorted(path.stem for path in description.parent.glob("*.yaml"))
@@ -46,7 +46,7 @@ def read_quantized(config: ModelConfig, resolution: tuple[int, int]) -> Quantize
         ) from None
     except OSError as error:
         raise ModelError(f"cannot read {description}: {error.strerror}") from error
-    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ModelError(f"{description} is damaged; make it again with {command}") from error
     if made_from != model_sha256(config):
         raise ModelError(

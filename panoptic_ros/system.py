@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # Names in malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 100_000
 FAST_DDS_2_DISTRIBUTIONS = ("humble", "jazzy")
 
 
@@ -139,6 +141,38 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; see ``whole_file``."""
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file of plain values, as large as a person or this package would write it.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not YAML, or its aliases stand for more than ``MAX_YAML_VALUES`` values.
+    """
+    import yaml
+
+    with path.open("rb") as file:
+        text = file.read(MAX_YAML_BYTES + 1)
+    if len(text) > MAX_YAML_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_YAML_BYTES} bytes: no file of settings")
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates and numbers, too
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is not valid YAML: it is nested too deeply") from error
+    left, waiting = MAX_YAML_VALUES, [content]
+    while waiting:
+        value = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise ValueError(f"{path} stands for more than {MAX_YAML_VALUES} values")
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return content
 
 
 def _sync_folder(folder: Path) -> None:

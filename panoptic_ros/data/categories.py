@@ -44,7 +44,10 @@ def parse_categories(
     """
     if isinstance(categories, str):
         return load_categories(categories)
-    return check_categories([_parse_category(entry) for entry in categories])
+    try:
+        return check_categories([_parse_category(entry) for entry in categories])
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"the classes cannot be read: {error}") from error
 
 
 def _parse_category(entry: Mapping[str, Any]) -> Category:

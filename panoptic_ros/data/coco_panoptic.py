@@ -80,14 +80,16 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
         for folder in (self.images, self.segments):
             if not folder.is_dir():
                 raise FileNotFoundError(f"there is no folder {folder}")
-        content = json.loads(annotations.read_text(encoding="utf-8"))
         try:
+            content = json.loads(annotations.read_text(encoding="utf-8"))
             self.categories: tuple[Category, ...] = _read_categories(content["categories"])
             image_of = {image["id"]: image for image in content["images"]}
             entries = [(image_of[a["image_id"]], a) for a in content["annotations"]]
             self.entries = [e for e in entries if _is_chosen(e[0]["file_name"], only, without)]
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{annotations} is not COCO panoptic JSON: no {error}") from error
+        except (RecursionError, re.error) as error:
+            raise ValueError(f"{annotations} cannot be used: {error}") from error
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -95,6 +97,8 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
     def __getitem__(self, index: int) -> tuple[Tensor, PanopticTarget]:
         """Return image and truth; raises ValueError naming the file where they disagree."""
         image_entry, annotation = self.entries[index]
+        if not isinstance(annotation.get("file_name"), str):
+            raise ValueError(f"{self.segments}.json, annotation {index} has no file_name")
         image = read_image(self.images / image_entry["file_name"])
         path = self.segments / annotation["file_name"]
         ids = read_ids(path)
@@ -102,8 +106,8 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
             raise ValueError(f"{path} is {ids.shape}, its image {image.shape[:2]} (height, width)")
         try:
             target = target_from_ids(ids, annotation["segments_info"], self.categories)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"{path}, segments_info: {error}") from error
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from panoptic_ros.files.image_size import check_pixels, encoded_size
+from panoptic_ros.files.other_formats import TIFF_STARTS
 
 _HEADER = 1 << 20  # bytes; a JPEG's frame header comes after its metadata
 
@@ -50,14 +52,20 @@ def read_image(path: Path | str) -> np.ndarray:
     """
     try:
         with open(path, "rb") as file:
-            size = encoded_size(file.read(_HEADER))
+            header = file.read(_HEADER)
+            if header.startswith(TIFF_STARTS):  # its header may stand at the end
+                header += file.read()
+            size = encoded_size(header, os.fstat(file.fileno()).st_size)
         if size:
             check_pixels(size)
     except ValueError as error:
         raise OSError(f"cannot read the image {path}: {error}") from error
     except OSError as error:
         raise OSError(f"cannot read the image {path}: {error.strerror}") from error
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise OSError(f"cannot read the image {path}: {error}") from error
     if image is None:
         raise OSError(f"cannot read the image {path}: it is missing or not an image")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

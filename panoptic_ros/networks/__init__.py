@@ -22,6 +22,7 @@ NETWORKS = {
     "epsnet": "EPSNet",
     "panoptic_fcn": "PanopticFCN",
 }
+MAX_SETTING, MAX_DEPTH = 10_000, 100  # of channels, candidates and the like; of layers
 
 
 def build_network(name: str, categories: Sequence[Category], **settings: Any) -> PanopticNetwork:
@@ -44,8 +45,20 @@ def build_network(name: str, categories: Sequence[Category], **settings: Any) ->
             f"{name} has no setting {', '.join(sorted(unknown))}; "
             f"it has {', '.join(sorted(known))}"
         )
+    for setting, value in settings.items():
+        _check_size(setting, value)
     return network_class(
         thing_ids=[c.id for c in categories if c.is_thing],
         stuff_ids=[c.id for c in categories if not c.is_thing],
         **settings,
     )
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Refuse what would take all memory before anything is allocated; raises ValueError."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_size(name, item)
+    limit = MAX_DEPTH if "depth" in name else MAX_SETTING
+    if isinstance(value, int) and abs(value) > limit:
+        raise ValueError(f"{name} is {value}; expected at most {limit}")

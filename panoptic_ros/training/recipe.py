@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from panoptic_ros.model_zoo import ModelError, merge, read_fields
+from panoptic_ros.system import read_yaml
 from panoptic_ros.training.fields import RecipeError, convert, expand, parse
 
 OPTIMISERS = ("sgd", "adamw", "adadelta")
@@ -253,11 +252,11 @@ def _model_fields(model: Any, folder: Path, where: str) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise RecipeError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     if not isinstance(content, Mapping):
         raise RecipeError(f"{path}: expected a mapping of fields, got {content!r}")
     return content

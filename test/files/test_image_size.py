@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -43,9 +44,40 @@ def test_the_size_is_that_of_the_header(data):
     assert encoded_size(data) == (37, 53)
 
 
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".webp", ".ppm", ".pgm"])
+def test_formats_of_files(suffix):
+    assert encoded_size(encode(suffix)) == (37, 53)
+
+
+def test_a_lossless_webp():
+    assert encoded_size(encode(".webp", cv2.IMWRITE_WEBP_QUALITY, 101)) == (37, 53)
+
+
+@pytest.mark.parametrize("start", [b"BM", b"RIFF....WEBPVP8 ", b"II*\0\xff\xff\xff\xff"])
+def test_files_that_end_in_the_header_are_refused(start):
+    with pytest.raises(ValueError, match="damaged"):
+        encoded_size(start)
+
+
 def test_other_formats_have_none():
-    assert encoded_size(encode(".bmp")) is None
+    assert encoded_size(b"GIF89a") is None
     assert encoded_size(b"") is None
+
+
+def test_more_pixels_than_the_bytes_can_hold_are_refused():
+    with pytest.raises(ValueError, match="JPEG declares 8000x8000 pixels.*too few"):
+        encoded_size(huge_jpeg(8000, 8000))
+    header = b"\x00\x00\x00\x0dIHDR" + struct.pack(">IIBBBBB", 8000, 8000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", zlib.crc32(header[4:]))
+    with pytest.raises(ValueError, match="PNG declares 8000x8000 pixels.*too few"):
+        encoded_size(data)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_emptiest_image_holds_its_pixels(suffix):
+    flat = np.zeros((2000, 3000), np.uint8)
+    for flags in ((), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_OPTIMIZE, 1)):
+        assert encoded_size(cv2.imencode(suffix, flat, flags)[1].tobytes()) == flat.shape
 
 
 def test_a_flipped_bit_in_a_png_header_is_found():

@@ -1,0 +1,1 @@
+"""Campaigns against the package, for minutes to hours: fuzz, faults, soak. Never installed."""
