@@ -2,6 +2,7 @@
 
 Every entry is one file, named by a hash of all that the engine depends on: checksum, then data. It
 is replaced whole or not at all, so processes can share the folder; it may be deleted at any time.
+A compiled engine is code: a folder of another user, or one that others may write to, is not used.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -104,9 +106,29 @@ def _path(key: str) -> Path:
     return cache_directory() / f"{key}.engine"
 
 
+def _is_private(folder: Path) -> bool:
+    """Tell whether a folder is this user's and nobody else may write to it; warn if not.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    status = folder.stat()
+    if status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return True
+    logger.warning(
+        "the cache %s is not used: it belongs to another user, or others may write to it "
+        "(chmod go-w, or set %s)",
+        folder,
+        CACHE_VARIABLE,
+    )
+    return False
+
+
 def _read(key: str) -> bytes | None:
     path = _path(key)
     try:
+        if not _is_private(path.parent):
+            return None
         content = path.read_bytes()
     except FileNotFoundError:
         return None
@@ -124,7 +146,11 @@ def _write(key: str, data: bytes) -> None:
     """Write an entry; a disk that cannot take it costs the next start time, not this one."""
     path = _path(key)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o700)
+        if not _is_private(path.parent):
+            return
         write_file(path, hashlib.sha256(data).digest() + data)
     except OSError as error:
         logger.warning("cannot write %s: %s", path, error.strerror)

@@ -65,7 +65,24 @@ def _png_size(data: bytes, length: int) -> Size:
     if zlib.crc32(header[4:21]) != struct.unpack(">I", header[21:])[0]:
         raise ValueError(f"the header of the PNG of {length} bytes is damaged")
     width, height = struct.unpack(">II", header[8:16])
+    if len(data) == length:
+        _check_png_chunks(data)
     return _held((height, width), length, "PNG", width * height // (8 * 1032))
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Raise ValueError if a chunk is longer than the file: decoders allocate what it declares."""
+    at = len(PNG_START)
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + size
+        if at > len(data):
+            raise ValueError(
+                f"the PNG of {len(data)} bytes is broken or truncated: its chunk {kind!r} "
+                f"declares {size} bytes"
+            )
+        if kind == b"IEND":
+            return
 
 
 def _jpeg_size(data: bytes, length: int) -> Size:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from panoptic_ros.files.image_size import check_pixels, encoded_size
+from panoptic_ros.files.image_size import PNG_START, check_pixels, encoded_size
 from panoptic_ros.files.other_formats import TIFF_STARTS
 
 _HEADER = 1 << 20  # bytes; a JPEG's frame header comes after its metadata
@@ -53,7 +53,7 @@ def read_image(path: Path | str) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             header = file.read(_HEADER)
-            if header.startswith(TIFF_STARTS):  # its header may stand at the end
+            if header.startswith((PNG_START, *TIFF_STARTS)):  # all of it declares sizes
                 header += file.read()
             size = encoded_size(header, os.fstat(file.fileno()).st_size)
         if size:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from panoptic_ros.engines import make_engine
+from panoptic_ros.engines import cache, make_engine
 from panoptic_ros.engines.base import EngineInput
 from panoptic_ros.engines.cache import CACHE_VARIABLE, cached, engine_key
 
@@ -151,3 +153,31 @@ def test_two_processes_at_once_see_whole_entries(folder):
         assert "damaged" not in errors
         assert "'refused'" in errors  # entries were replaced while the other one read
     assert [path.name for path in folder.iterdir()] == ["shared.engine"]
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(folder, caplog):
+    builder = Builder()
+    builder.get()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o770)
+    assert builder.get() == "compiled" and builder.count == 2
+    assert "is not used" in caplog.text
+    folder.chmod(0o755)
+    assert builder.get() == "compiled" and builder.count == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_not_used(folder):
+    builder = Builder()
+    builder.get()
+    os.chown(folder, 12345, -1)
+    assert builder.get() == "compiled" and builder.count == 2
+
+
+def test_a_full_or_read_only_disk_costs_no_engine(folder, monkeypatch, caplog):
+    def fail(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cache, "write_file", fail)
+    assert Builder().get() == "compiled"
+    assert "No space left on device" in caplog.text
