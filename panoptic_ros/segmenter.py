@@ -19,7 +19,7 @@ from panoptic_ros.devices import (
     resolve_device,
     resolve_precision,
 )
-from panoptic_ros.engines import make_engine, resolve_engine
+from panoptic_ros.engines import make_engine
 from panoptic_ros.engines.base import EngineInput
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
@@ -113,8 +113,6 @@ class Segmenter:
         """
         if isinstance(resolution, str):
             resolution = parse_resolution(resolution)
-        where = resolve_device(device)  # refuse before loading
-        resolve_engine(engine, where, resolve_precision(precision, where, engine))
         config, network = load_model(model)
         return cls(config, network, device, precision, resolution, engine)
 
