@@ -1,0 +1,197 @@
+"""``make soak HOURS=24``: the frames of so many hours at 30 Hz, as fast as the node can.
+
+    python -m campaigns.soak --hours 24 --most-minutes 60 --output docs/soak.png
+
+Images enter a real node in this process as from DDS: they are converted, segmented by a small
+network, and published. The stamps are those of a 30 Hz camera, so hours pass on the frames' clock.
+Resident memory, file descriptors and threads are sampled; the slope of a straight line through
+the memory of the second half must be 0 within three standard errors or below ``SLOPE``, and the
+other two constant. Every frame received must end in one counter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+
+from test.ros.blobs import make_node
+from test.ros.peers import image_message, picture
+
+RATE = 30.0  # frames per second of the camera
+SLOPE = 1.0  # MiB in an hour of the camera that pass for none
+SAMPLES = 400
+
+
+@dataclass
+class Soak:
+    """What was seen; times are hours of the camera.
+
+    Attributes:
+        hours: When each sample was taken.
+        memory: Resident MiB.
+        files: Open file descriptors.
+        threads: Threads of the process.
+        counts: Of the node's statistics at the end.
+    """
+
+    hours: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def sample(self, frames: int) -> None:
+        """Look at the process."""
+        process = psutil.Process()
+        self.hours.append(frames / RATE / 3600)
+        self.memory.append(process.memory_info().rss / 2**20)
+        self.files.append(process.num_fds())
+        self.threads.append(process.num_threads())
+
+    def problems(self) -> list[str]:
+        """Return what is not as it should be."""
+        slope, error = slope_of(self.hours, self.memory)
+        found = []
+        if slope > max(3 * error, SLOPE):
+            found.append(f"memory grows by {slope:.3f} +- {error:.3f} MiB an hour")
+        for name, values in (("file descriptors", self.files), ("threads", self.threads)):
+            later = values[len(values) // 2 :]
+            if max(later) > min(later):
+                found.append(f"{name} go from {min(later)} to {max(later)}")
+        ended = sum(count for name, count in self.counts.items() if name != "received")
+        if ended != self.counts["received"]:
+            found.append(f"{self.counts['received']} frames came, {ended} ended: {self.counts}")
+        return found
+
+
+def slope_of(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Return slope and standard error of the straight line through the second half of points."""
+    half = len(x) // 2
+    across, up = np.asarray(x[half:]), np.asarray(y[half:])
+    centred = across - across.mean()
+    slope = centred @ (up - up.mean()) / (centred @ centred)
+    rest = up - up.mean() - slope * centred
+    return float(slope), float(np.sqrt(rest @ rest / max(len(up) - 2, 1) / (centred @ centred)))
+
+
+def soak(hours: float, most_seconds: float, model: str = "") -> Soak:
+    """Run the frames of some hours, or as many as there is time for.
+
+    Args:
+        hours: Of the camera.
+        most_seconds: After which it ends early.
+        model: Name of a model; the segmenter of the tests if empty.
+    """
+    from panoptic_ros.ros.node import PanopticNode
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    executor = SingleThreadedExecutor(context=context)
+    overrides = [Parameter("model", value=model or "blobs"), Parameter("lazy", value=False)]
+    make = PanopticNode if model else make_node
+    node = make(context=context, parameter_overrides=overrides)
+    executor.add_node(node)
+    result = Soak()
+    try:
+        node.start()
+        _feed(node, executor, result, round(hours * 3600 * RATE), most_seconds)
+        result.counts = counts_of(node)
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+    return result
+
+
+def _feed(node, executor, result: Soak, frames: int, most_seconds: float) -> None:
+    message = image_message(picture())
+    end = time.monotonic() + most_seconds
+    sampled = time.monotonic()
+    for number in range(frames):
+        seconds, index = divmod(number, int(RATE))
+        message.header.stamp.sec, message.header.stamp.nanosec = seconds, int(index * 1e9 / RATE)
+        node.receive(message)
+        _wait_for_turn(node, number)
+        if number % 50 == 0:
+            executor.spin_once(0)  # diagnostics
+        now = time.monotonic()
+        if now >= sampled + most_seconds / SAMPLES or number == frames - 1:
+            sampled = now
+            result.sample(number + 1)
+        if now > end:
+            break
+    _wait_for_turn(node, -1)
+
+
+def counts_of(node) -> dict[str, int]:
+    """Return how the images of the node's single camera ended, as diagnostics say."""
+    return node._cameras[""].statistics.counts()
+
+
+def _wait_for_turn(node, number: int) -> None:
+    """Wait until a frame has ended, but for every tenth, which the next may replace."""
+    if number >= 0 and number % 10 == 9:
+        return
+    give_up = time.monotonic() + 30
+    while True:
+        counts = counts_of(node)
+        if sum(counts.values()) == 2 * counts["received"]:
+            return
+        assert time.monotonic() < give_up, f"frames do not end: {counts}"
+        time.sleep(0.0002)
+
+
+def draw(result: Soak, path: Path, title: str) -> None:
+    """Draw memory, file descriptors and threads over the hours."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, sharex=True)
+    upper.plot(result.hours, result.memory, ".", markersize=3, color="#0072B2")
+    upper.set_ylim(0, 1.2 * max(result.memory))
+    upper.set_ylabel("resident memory, MiB")
+    lower.plot(result.hours, result.files, label="file descriptors", color="#D55E00")
+    lower.plot(result.hours, result.threads, label="threads", color="#009E73")
+    lower.set_ylim(0)
+    lower.set_xlabel("hours of a camera of 30 Hz")
+    lower.legend(frameon=False)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run it, draw it, and exit with 1 if something is not as it should be."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hours", type=float, default=24)
+    parser.add_argument("--most-minutes", type=float, default=24 * 60.0)
+    parser.add_argument("--model", default="", help="name of a model; a stand-in unless given")
+    parser.add_argument("--output", type=Path, default=Path("soak.png"))
+    options = parser.parse_args()
+    start = time.monotonic()
+    result = soak(options.hours, 60 * options.most_minutes, options.model)
+    minutes = (time.monotonic() - start) / 60
+    slope, error = slope_of(result.hours, result.memory)
+    title = (
+        f"{result.counts['received']} frames ({result.hours[-1]:.2f} hours at 30 Hz) in "
+        f"{minutes:.1f} minutes, {options.model or 'stand-in for a network'}: memory "
+        f"{slope:.3f} ± {error:.3f} MiB an hour"
+    )
+    draw(result, options.output, title)
+    print(title, result.counts, *result.problems(), sep="\n")
+    sys.exit(bool(result.problems()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""A few kills of each kind, and disks that are full or read-only."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from campaigns.faults import check_full_disk, kill_training, kill_writers, on_small_disk
+
+
+def test_a_killed_writer_leaves_whole_files():
+    assert kill_writers("model", 1, random.Random(1)) == 1
+
+
+def test_a_killed_training_has_every_step_once():
+    assert kill_training(1, random.Random(2), iterations=12) == 1
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_disk_that_takes_nothing(read_only, monkeypatch):
+    monkeypatch.setenv("PANOPTIC_ROS_CACHE_DIR", "")
+    if not on_small_disk(1 << 20, read_only, check_full_disk):
+        pytest.skip("only root can mount a small disk")
