@@ -27,9 +27,16 @@ def named(page: Path) -> str:
 def code(page: Path) -> list[str]:
     """The lines of code blocks, continued ones joined, and what stands between backticks."""
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"```(?:sh)?\n(.*?)```", text, re.DOTALL)
+    fence = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in fence.findall(text) if language in ("", "sh")]
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return lines + re.findall(r"`([^`\n]+)`", text)
+    return lines + re.findall(r"`([^`\n]+)`", fence.sub("", text))
+
+
+def test_code_after_a_block_in_another_language_is_seen(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n\ntext `in line`\n\n```sh\nmake \\\n  docs\n```\n")
+    assert [" ".join(line.split()) for line in code(page)] == ["make docs", "in line"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
