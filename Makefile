@@ -49,7 +49,7 @@ soak: $(VENV)/.package $(VENV)/.test
 
 audit: $(VENV)/.package $(VENV)/.audit
 	bandit --quiet --configfile pyproject.toml --recursive panoptic_ros scripts launch
-	pip-audit --requirement requirements/run.lock --require-hashes --disable-pip
+	pip-audit --strict --requirement requirements/run.lock --require-hashes --disable-pip
 
 clean:
 	rm -rf .venv build install log dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis

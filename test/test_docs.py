@@ -15,6 +15,7 @@ from test.shared_data import REPOSITORY
 
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *(REPOSITORY / name for name in ("QUALITY_DECLARATION.md", "SECURITY.md")),
     *sorted((REPOSITORY / "docs").glob("*.md")),
 ]
 COMMANDS = typer.main.get_command(app)

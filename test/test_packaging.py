@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE_FILES = ("CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py")
 SOURCE_FOLDERS = ("cmake", "config", "launch", "models", "msg", "panoptic_ros", "scripts")
 MESSAGES = sorted(path.stem for path in (ROOT / "msg").glob("*.msg"))
+IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "int8")
 LIMIT = 280  # seconds for one command on a busy machine
 
 # Serialising needs the type support libraries, so it shows that they are found.
@@ -293,3 +295,24 @@ def test_versions_agree():
 def test_all_messages_are_built():
     listed = (ROOT / "CMakeLists.txt").read_text()
     assert [name for name in MESSAGES if f"msg/{name}.msg" not in listed] == []
+
+
+def test_an_sdist_holds_what_a_wheel_is_built_from(tmp_path):
+    for name in (*SOURCE_FILES, "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in SOURCE_FOLDERS:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=IGNORED)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "sdist"], cwd=tmp_path, check=True, timeout=LIMIT
+    )
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        packed = {name.partition("/")[2] for name in tar.getnames()}
+    wanted = {
+        str(path.relative_to(tmp_path))
+        for name in SOURCE_FOLDERS
+        for path in (tmp_path / name).rglob("*")
+        if path.is_file()
+    }
+    assert wanted | set(SOURCE_FILES) <= packed
+    assert not any(name.startswith("test/") for name in packed)
