@@ -107,7 +107,7 @@ class CocoPanoptic(Dataset[tuple[Tensor, PanopticTarget]]):
         try:
             target = target_from_ids(ids, annotation["segments_info"], self.categories)
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"{path}, segments_info: {error}") from error
+            raise ValueError(f"{path}: {error}") from error
         return torch.from_numpy(image).permute(2, 0, 1).contiguous(), target
 
 
