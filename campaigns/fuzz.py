@@ -129,7 +129,7 @@ def _campaign(name: str, seed: int, seconds: float, keep: bool) -> tuple[dict[st
         current = folder / CURRENT
         data = current.read_bytes() if current.exists() else b""
         digest = hashlib.sha256(data).hexdigest()[:12]
-        if keep:
+        if keep and current.exists():  # else it did not even start
             (CORPUS / name).mkdir(parents=True, exist_ok=True)
             (CORPUS / name / digest).write_bytes(data)
         last = "\n".join(run.stderr.decode(errors="replace").splitlines()[-25:])
