@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from panoptic_ros.truth import FrameSize
@@ -40,6 +41,7 @@ def street(seed, size=(96, 128)):
     return image.permute(2, 0, 1), make_target(torch.from_numpy(slots), class_ids)
 
 
+@pytest.mark.timeout(900)  # half a minute on an idle machine
 def test_four_images_are_learnt_by_heart():
     """The small configuration on a trunk that learns fast from nothing; its losses as they are."""
     torch.manual_seed(0)
