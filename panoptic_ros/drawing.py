@@ -22,6 +22,7 @@ from panoptic_ros.prediction import (
     PanopticPrediction,
     Segment,
 )
+from panoptic_ros.system import write_file
 
 # FFmpeg reads it when OpenCV first opens a video. Trying a codec that is not there is no error.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -206,14 +207,26 @@ def contact_sheet(
     return np.concatenate((sheet, draw_legend(categories, sheet.shape[1])))
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an RGB image to a file; the suffix chooses the format.
+def write_image(path: Path, image: np.ndarray, *options: int) -> None:
+    """Write an RGB or a one-channel image to a file, whole or not at all.
+
+    Args:
+        path: Of the file; the suffix chooses the format.
+        image: (H, W, 3) or (H, W).
+        options: Of cv2.imwrite.
 
     Raises:
         OSError: The file cannot be written.
     """
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"cannot write {path}: is the folder there and writable?")
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(path.suffix, image, options)
+    if not done:
+        raise OSError(f"cannot write {path}: OpenCV cannot encode it")
+    try:
+        write_file(path, data.data, outlives_power=False)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
 class VideoWriter:

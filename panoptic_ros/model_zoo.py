@@ -1,4 +1,4 @@
-"""Find, check, load and save models: folders with model.yaml and weights.safetensors."""
+"""Find, check, load and save models: folders with model.yaml and the weights that it names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,14 @@ from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.networks import build_network
 from panoptic_ros.prediction import Category, category_fields, check_categories
-from panoptic_ros.system import read_yaml, share_directory, write_file
+from panoptic_ros.system import file_sha256, merge, read_yaml, share_directory, write_file
 from panoptic_ros.truth import PredictionOptions
 
 if TYPE_CHECKING:
     from panoptic_ros.networks.base import PanopticNetwork
 
 MODEL_FILE = "model.yaml"
-WEIGHTS_FILE = "weights.safetensors"
+WEIGHTS_FILE, WEIGHTS_FILES = "weights.safetensors", "weights*.safetensors"
 MODEL_PATH_VARIABLE = "PANOPTIC_ROS_MODEL_DIR"
 
 
@@ -42,6 +43,7 @@ class ModelConfig:
         input: What it wants its images to look like.
         options: Thresholds it was measured with.
         card: Where the model is from and what it measured; free form, for people.
+        weights: Name of the weights file in its folder.
         sha256: Of the weights file, if the configuration has one.
         folder: Where it was read from; None if it was not.
     """
@@ -53,6 +55,7 @@ class ModelConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: PredictionOptions = field(default_factory=PredictionOptions)
     card: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = field(default=WEIGHTS_FILE, compare=False)
     sha256: str | None = None
     folder: Path | None = field(default=None, compare=False)
 
@@ -146,17 +149,6 @@ def read_fields(path: Path, above: tuple[Path, ...] = ()) -> Any:
     return merge(read_fields(base, files), {k: v for k, v in fields.items() if k != "base"})
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``changes`` laid over it; mappings within are merged, not replaced."""
-    merged = dict(base)
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
     """Build a ModelConfig from the fields of model.yaml.
 
@@ -170,6 +162,7 @@ def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
     if unknown := set(fields) - known:
         raise ValueError(f"unknown field {', '.join(sorted(unknown))}; known: {sorted(known)}")
     settings = dict(fields["network"])
+    weights = {"file": WEIGHTS_FILE, "sha256": None, **(fields.get("weights") or {})}
     input_fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields["input"].items()}
     return ModelConfig(
         name=str(fields["name"]),
@@ -179,8 +172,27 @@ def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
         input=InputFormat(**input_fields),
         options=PredictionOptions(**fields.get("prediction") or {}),
         card=fields.get("card") or {},
-        sha256=(fields.get("weights") or {}).get("sha256"),
+        weights=_check_weights_name(weights["file"]),
+        sha256=weights["sha256"],
     )
+
+
+def _check_weights_name(name: Any) -> str:
+    if not isinstance(name, str) or not fnmatchcase(name, WEIGHTS_FILES) or "/" in name:
+        raise ValueError(f"weights: file is {name!r}; expected a name like {WEIGHTS_FILE}")
+    return name
+
+
+def find_weights(folder: Path, config: ModelConfig) -> Path:
+    """Return the weights file of a model folder.
+
+    Raises:
+        ModelError: It is not there.
+    """
+    weights = folder / config.weights
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing; {config.name} has a description but no weights")
+    return weights
 
 
 def load_model(name_or_folder: str | Path) -> tuple[ModelConfig, PanopticNetwork]:
@@ -194,9 +206,7 @@ def load_model(name_or_folder: str | Path) -> tuple[ModelConfig, PanopticNetwork
 
     folder = find_model(name_or_folder)
     config = load_config(folder / MODEL_FILE)
-    weights = folder / WEIGHTS_FILE
-    if not weights.is_file():
-        raise ModelError(f"{weights} is missing; {config.name} has a description but no weights")
+    weights = find_weights(folder, config)
     if config.sha256 and file_sha256(weights) != config.sha256:
         raise ModelError(
             f"{weights} is damaged or not the file that {MODEL_FILE} describes (its sha256 "
@@ -245,7 +255,10 @@ def check_shapes(config: ModelConfig, weights: Path) -> None:
 
 
 def save_model(folder: str | Path, config: ModelConfig, network: PanopticNetwork) -> Path:
-    """Write a model folder; each file is replaced whole or not at all.
+    """Write a model folder, which holds a whole model at any time: the old one or the new.
+
+    New weights come beside those that the description names, then the description is replaced,
+    then weights that it does not name are removed.
 
     Floating point weights are stored as they are; cast the network before to store halves.
 
@@ -258,9 +271,15 @@ def save_model(folder: str | Path, config: ModelConfig, network: PanopticNetwork
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     data = save(state)
-    config = replace(config, sha256=hashlib.sha256(data).hexdigest())
-    write_file(folder / WEIGHTS_FILE, data)
+    digest = hashlib.sha256(data).hexdigest()
+    is_new = not (folder / MODEL_FILE).exists()
+    name = WEIGHTS_FILE if is_new else WEIGHTS_FILES.replace("*", f"-{digest[:16]}")
+    config = replace(config, weights=name, sha256=digest)
+    write_file(folder / name, data)
     write_file(folder / MODEL_FILE, format_config(config).encode())
+    for file in folder.glob(WEIGHTS_FILES):
+        if file.name != name:
+            file.unlink()
     return folder
 
 
@@ -276,16 +295,7 @@ def format_config(config: ModelConfig) -> str:
         "prediction": dict(vars(config.options)),
     }
     if config.sha256:
-        fields["weights"] = {"file": WEIGHTS_FILE, "sha256": config.sha256}
+        fields["weights"] = {"file": config.weights, "sha256": config.sha256}
     if config.card:
         fields["card"] = dict(config.card)
     return yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=99)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from panoptic_ros.engines.base import QuantizedNetwork
-from panoptic_ros.model_zoo import WEIGHTS_FILE, ModelConfig, ModelError, file_sha256
-from panoptic_ros.system import read_yaml, write_file
+from panoptic_ros.model_zoo import ModelConfig, ModelError
+from panoptic_ros.system import file_sha256, read_yaml, write_file
 
 FOLDER = "int8"
 
@@ -120,7 +120,7 @@ def model_sha256(config: ModelConfig) -> str:
 
     That is weights, network with settings, and input format, but not thresholds or the card.
     """
-    weights = config.sha256 or file_sha256(_folder(config) / WEIGHTS_FILE)
+    weights = config.sha256 or file_sha256(_folder(config) / config.weights)
     settings = {"name": config.network, **config.settings}
     facts = [weights, settings, {**vars(config.input), "resolution": None}]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

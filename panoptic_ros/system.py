@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import glob
+import hashlib
 import os
 import platform
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 # Names in malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+ABANDONED = 3600.0  # seconds after which nobody still writes to a temporary name
 MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 100_000
 FAST_DDS_2_DISTRIBUTIONS = ("humble", "jazzy")
 
@@ -116,31 +121,53 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, outlives_power: bool = True) -> Iterator[Path]:
     """Give a temporary name to write to; at the end the file is renamed onto ``path``.
 
-    So ``path`` holds a whole file or what it held before, whatever happens: the data is forced to
-    the disk before the rename, and the rename before this returns.
+    So ``path`` holds a whole file or what it held before, whatever happens to the process. What
+    one that was killed has left beside ``path`` is removed after ``ABANDONED`` seconds.
 
     Args:
         path: Its folder exists.
+        outlives_power: Whether that is to hold for a power cut, too: the data is forced to the
+            disk before the rename, and the rename before this returns.
 
     Raises:
         OSError: The file cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    prefix = f".{path.name}."
+    _remove_abandoned(path.parent, prefix)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder:
         temporary = Path(folder) / path.name
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if outlives_power:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    _sync_folder(path.parent)
+    if outlives_power:
+        _sync_folder(path.parent)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    for entry in folder.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError):  # another process may be first
+            if time.time() - entry.stat().st_mtime > ABANDONED:
+                shutil.rmtree(entry)
+
+
+def write_file(path: Path, data: bytes | memoryview, outlives_power: bool = True) -> None:
     """Write a file whole or not at all; see ``whole_file``."""
-    with whole_file(path) as temporary:
+    with whole_file(path, outlives_power) as temporary:
         temporary.write_bytes(data)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_yaml(path: Path) -> Any:
@@ -173,6 +200,17 @@ def read_yaml(path: Path) -> Any:
         elif isinstance(value, list):
             waiting += value
     return content
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``changes`` laid over it; mappings within are merged, not replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _sync_folder(folder: Path) -> None:

@@ -37,6 +37,21 @@ def test_saved_models_come_back_equal(tiny_model, tmp_path):
     assert not network_again.training
 
 
+def test_a_model_is_replaced_and_no_weights_are_left_behind(model):
+    config, network = load_model(model)
+    assert [file.name for file in weights_of(model)] == ["weights.safetensors"]
+    for value in (1.0, 2.0, 2.0):
+        next(network.parameters()).data.fill_(value)
+        save_model(model, config, network)
+        config, loaded = load_model(model)
+        assert next(loaded.parameters()).eq(value).all()
+        assert [file.name for file in weights_of(model)] == [config.weights]
+
+
+def weights_of(folder):
+    return sorted(folder.glob("*.safetensors"))
+
+
 def test_half_precision_weights_are_read_as_float(tiny_model, tmp_path):
     config, network = load_model(tiny_model)
     _, halves = load_model(save_model(tmp_path / "half", config, network.half()))
@@ -94,6 +109,7 @@ def test_weights_of_another_network_are_refused(model):
         (lambda f: f["network"].update(colour=1), "no setting colour"),
         (lambda f: f["input"].update(resize="crop"), "letterbox"),
         (lambda f: f.update(extra=1), "unknown field extra"),
+        (lambda f: f.update(weights={"file": "../weights.safetensors"}), "weights: file is"),
         (lambda f: f["prediction"].update(score_threshold=3), "score_threshold is 3"),
     ],
 )

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 
 import pytest
 
-from panoptic_ros.system import cpu_name, processor, usable_cores, whole_file, write_file
+from panoptic_ros.system import (
+    ABANDONED,
+    cpu_name,
+    processor,
+    usable_cores,
+    whole_file,
+    write_file,
+)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines name it otherwise")
@@ -22,6 +30,16 @@ def test_a_file_is_replaced_whole(tmp_path):
     write_file(path, b"two")
     assert path.read_bytes() == b"two"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_a_killed_process_has_left_goes_after_a_while(tmp_path):
+    for name, age in (("old", 2 * ABANDONED), ("new", 0)):
+        folder = tmp_path / f".file.{name}"
+        folder.mkdir()
+        (folder / "file").write_bytes(b"half")
+        os.utime(folder, (time.time() - age,) * 2)
+    write_file(tmp_path / "file", b"whole")
+    assert sorted(os.listdir(tmp_path)) == [".file.new", "file"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

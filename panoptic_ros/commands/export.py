@@ -66,6 +66,8 @@ def export_model(
     outputs = EngineInput(network, torch.device("cpu"), precision, padded).outputs(batch)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
+    # An export is more than one file: an old description must not stand beside a new network.
+    output.with_suffix(".json").unlink(missing_ok=True)
     try:
         FORMATS[format](network, torch.zeros((batch, 3, *padded), dtype=dtype), outputs, output)
     except ImportError as error:
@@ -126,6 +128,7 @@ def _write_openvino(
     model = to_openvino(to_onnx(network, [images], list(outputs)))
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         openvino.serialize(model, str(Path(folder) / file.name))
+        file.unlink(missing_ok=True)  # which would read the new .bin as its own
         for part in (file.with_suffix(".bin"), file):
             write_file(part, (Path(folder) / part.name).read_bytes())
 

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from panoptic_ros.files.pictures import write_ids
 from panoptic_ros.files.sources import ImageSource, SourceImage, open_source
 from panoptic_ros.prediction import Category, PanopticPrediction, category_fields
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.system import write_file
 
 
 def segment_files(
@@ -118,8 +118,7 @@ class ResultWriter:
     def write(self, frame: SourceImage, image: np.ndarray, prediction: PanopticPrediction) -> None:
         """Write all results of one image."""
         name = frame.name
-        if not cv2.imwrite(str(self.output / "labels" / f"{name}.png"), prediction.labels):
-            raise OSError(f"cannot write {self.output / 'labels' / name}.png")
+        write_image(self.output / "labels" / f"{name}.png", prediction.labels)
         overlay = draw_overlay(image, prediction, names=True)
         if self._video is not None:
             self._video.write(overlay)
@@ -127,7 +126,8 @@ class ResultWriter:
             write_image(self.output / "overlays" / f"{name}.png", overlay)
         segments = [asdict(segment) for segment in prediction.segments]
         text = json.dumps({"image": name, "segments": segments}, indent=1)
-        (self.output / "segments" / f"{name}.json").write_text(text, encoding="utf-8")
+        file = self.output / "segments" / f"{name}.json"
+        write_file(file, text.encode(), outlives_power=False)
         write_ids(self.output / "predictions" / f"{name}.png", prediction.labels)
         self._add_prediction(frame, prediction)
 
@@ -160,5 +160,4 @@ class ResultWriter:
             "annotations": self._annotations,
             "categories": categories,
         }
-        path = self.output / "predictions.json"
-        path.write_text(json.dumps(content), encoding="utf-8")
+        write_file(self.output / "predictions.json", json.dumps(content).encode())

@@ -10,7 +10,9 @@ import cv2
 from tqdm import tqdm
 
 from panoptic_ros.data.synthetic import StreetScene
+from panoptic_ros.drawing import write_image
 from panoptic_ros.files.pictures import write_ids
+from panoptic_ros.system import write_file
 
 
 def write_streets(
@@ -41,9 +43,7 @@ def write_streets(
         scene = StreetScene(seed * 1_000_000 + index, size)
         image, ids, segments = scene.frame(index % 50)
         name = f"{index:06d}"
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        if not cv2.imwrite(f"{folder}/images/{name}.jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92]):
-            raise OSError(f"cannot write {folder}/images/{name}.jpg")
+        write_image(folder / "images" / f"{name}.jpg", image, cv2.IMWRITE_JPEG_QUALITY, 92)
         write_ids(folder / "panoptic" / f"{name}.png", ids)
         entry = {"id": index, "file_name": f"{name}.jpg", "height": size[0], "width": size[1]}
         images.append(entry)
@@ -56,5 +56,5 @@ def write_streets(
     ]
     path = folder / "panoptic.json"
     content = {"images": images, "annotations": annotations, "categories": categories}
-    path.write_text(json.dumps(content), encoding="utf-8")
+    write_file(path, json.dumps(content).encode())
     return path

@@ -26,6 +26,7 @@ from panoptic_ros.evaluation.evaluate import (
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.system import write_file
 from panoptic_ros.truth import SegmentMap
 
 SYNTHETIC_SEED = 2020  # of the fixed set; training draws from other seeds
@@ -72,7 +73,7 @@ def run_evaluation(
     print(format_table(metrics))
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps({**metrics, **facts}, indent=2), encoding="utf-8")
+        write_file(json_file, json.dumps({**metrics, **facts}, indent=2).encode())
     return metrics
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from panoptic_ros.drawing import write_image
 from panoptic_ros.files.image_size import PNG_START, check_pixels, encoded_size
 from panoptic_ros.files.other_formats import TIFF_STARTS
 
@@ -39,8 +40,7 @@ def read_ids(path: Path | str) -> np.ndarray:
 
 def write_ids(path: Path | str, id_map: np.ndarray) -> None:
     """Write segment ids (H, W) as a PNG; see ``ids_to_rgb``."""
-    if not cv2.imwrite(str(path), cv2.cvtColor(ids_to_rgb(id_map), cv2.COLOR_RGB2BGR)):
-        raise OSError(f"cannot write {path}")
+    write_image(Path(path), ids_to_rgb(id_map))
 
 
 def read_image(path: Path | str) -> np.ndarray:

@@ -101,9 +101,7 @@ def check_loadable(parameters: Parameters) -> None:
     resolve_engine(parameters.engine, device, precision)
     folder = model_zoo.find_model(parameters.model)
     config = model_zoo.load_config(folder / model_zoo.MODEL_FILE)
-    weights = folder / model_zoo.WEIGHTS_FILE
-    if not weights.is_file():
-        raise model_zoo.ModelError(f"{weights} is missing; {config.name} has only a description")
+    model_zoo.find_weights(folder, config)
     if precision == "int8":
         read_quantized(config, resolution or config.input.resolution)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from panoptic_ros.model_zoo import ModelError, merge, read_fields
-from panoptic_ros.system import read_yaml
+from panoptic_ros.model_zoo import ModelError, read_fields
+from panoptic_ros.system import merge, read_yaml
 from panoptic_ros.training.fields import RecipeError, convert, expand, parse
 
 OPTIMISERS = ("sgd", "adamw", "adadelta")

@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor
 
 from panoptic_ros.model_zoo import ModelConfig, save_model
-from panoptic_ros.system import keep_freed_memory
+from panoptic_ros.system import keep_freed_memory, write_file
 from panoptic_ros.training.batches import (
     Batch,
     PartSampler,
@@ -106,7 +106,7 @@ class _Run:
         checkpoint = self._find_checkpoint() if resume else None
         if self._processes.is_first:
             text = yaml.safe_dump(_plain(self._recipe), sort_keys=False)
-            (self._output / "recipe.yaml").write_text(text, encoding="utf-8")
+            write_file(self._output / "recipe.yaml", text.encode())
             if checkpoint is None:
                 (self._output / LOG_FILE).unlink(missing_ok=True)
         weights: Mapping[str, Tensor] | None = None

@@ -6,11 +6,16 @@ import random
 
 import pytest
 
-from campaigns.faults import check_full_disk, kill_training, kill_writers, on_small_disk
+from campaigns.faults import check_full_disk, on_small_disk
+from campaigns.kills import kill_at_every_step, kill_training, kill_writers
 
 
 def test_a_killed_writer_leaves_whole_files():
     assert kill_writers("model", 1, random.Random(1)) == 1
+
+
+def test_a_model_folder_is_whole_at_every_step_of_a_save(tmp_path):
+    assert kill_at_every_step(tmp_path / "model") > 6  # two files, renamed, and one removed
 
 
 def test_a_killed_training_has_every_step_once():

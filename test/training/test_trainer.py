@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from panoptic_ros.model_zoo import load_model
+from panoptic_ros.model_zoo import find_weights, load_config, load_model
 from panoptic_ros.networks.fpsnet.network import FPSNet
 from panoptic_ros.training.checkpoint import load_checkpoint
 from panoptic_ros.training.fields import RecipeError
@@ -22,7 +22,7 @@ from panoptic_ros.training.trainer import train
 
 
 def final_weights(folder):
-    return load_file(folder / "last" / "weights.safetensors")
+    return load_file(find_weights(folder / "last", load_config(folder / "last" / "model.yaml")))
 
 
 def assert_same_weights(a, b):
