@@ -184,11 +184,7 @@ def _check_weights_name(name: Any) -> str:
 
 
 def find_weights(folder: Path, config: ModelConfig) -> Path:
-    """Return the weights file of a model folder.
-
-    Raises:
-        ModelError: It is not there.
-    """
+    """Return the weights file of a model folder; raises ModelError if it is not there."""
     weights = folder / config.weights
     if not weights.is_file():
         raise ModelError(f"{weights} is missing; {config.name} has a description but no weights")
@@ -207,11 +203,14 @@ def load_model(name_or_folder: str | Path) -> tuple[ModelConfig, PanopticNetwork
     folder = find_model(name_or_folder)
     config = load_config(folder / MODEL_FILE)
     weights = find_weights(folder, config)
-    if config.sha256 and file_sha256(weights) != config.sha256:
-        raise ModelError(
-            f"{weights} is damaged or not the file that {MODEL_FILE} describes (its sha256 "
-            "differs); copy it again"
-        )
+    try:
+        if config.sha256 and file_sha256(weights) != config.sha256:
+            raise ModelError(
+                f"{weights} is damaged or not the file that {MODEL_FILE} describes (its sha256 "
+                "differs); copy it again"
+            )
+    except OSError as error:
+        raise ModelError(f"cannot read {weights}: {error.strerror}") from error
     check_shapes(config, weights)
     network = config.build()
     try:

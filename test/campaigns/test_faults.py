@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from campaigns.faults import check_full_disk, on_small_disk
+from campaigns.faults import as_nobody, check_full_disk, check_permission_denied, on_small_disk
 from campaigns.kills import kill_at_every_step, kill_training, kill_writers
 
 
@@ -27,3 +29,11 @@ def test_a_disk_that_takes_nothing(read_only, monkeypatch):
     monkeypatch.setenv("PANOPTIC_ROS_CACHE_DIR", "")
     if not on_small_disk(1 << 20, read_only, check_full_disk):
         pytest.skip("only root can mount a small disk")
+
+
+def test_permission_denied(tmp_path, monkeypatch):
+    monkeypatch.setenv("PANOPTIC_ROS_CACHE_DIR", "")
+    with tempfile.TemporaryDirectory() as text:  # pytest's folders are for its user alone
+        Path(text).chmod(0o755)
+        assert check_permission_denied(Path(text))
+        assert not as_nobody(lambda: (Path(text) / "file").write_bytes(b""))

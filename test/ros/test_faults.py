@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 
 from panoptic_ros.ros.frame_statistics import CameraStatistics
-from test.ros.peers import image_message, picture, stamp_of
+from test.ros.peers import environment, image_message, picture, stamp_message, stamp_of
 
 ENDS = [name for name in CameraStatistics.COUNTERS if name != "received"]
 
@@ -54,6 +57,55 @@ def test_stopped_and_continued(session, peer):
         peer.spin_for(0.02)
     node.process.send_signal(signal.SIGCONT)
     serve(peer, camera, labels, 200.0)
+    check_sum(peer)
+
+
+LISTENER = """
+import sys
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("listener")
+node.create_subscription(Image, sys.argv[1], lambda message: print("got", flush=True), 1)
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def listener(tmp_path):
+    """A process that listens to the labels; it has got some when the test begins to use it."""
+    with (tmp_path / "listener.log").open("wb") as log:
+        command = [sys.executable, "-c", LISTENER, "/panoptic/labels"]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
+    yield process, lambda: (tmp_path / "listener.log").read_text().count("got")
+    process.kill()
+    process.wait()
+
+
+def test_a_subscriber_that_stalls(session, peer, listener):
+    """It is stopped for 150 label images of 0.6 MB: 90 MB that nobody may keep."""
+    node, camera, labels = session
+    process, received = listener
+    large = np.repeat(np.repeat(picture(), 10, 0), 10, 1)
+    peer.feed(
+        camera, lambda number: image_message(large, stamp=1000.0 + number), lambda: received() > 5
+    )
+    process.send_signal(signal.SIGSTOP)
+    before = node.resident_kib()
+    labels.clear()
+    stamps = iter(range(2000, 10_000))
+    message = image_message(large)
+    while len(labels) < 150:
+        camera.publish(stamp_message(message, float(next(stamps))))
+        peer.spin_for(0.01)
+    assert node.resident_kib() - before < 30_000
+    seen = received()
+    process.send_signal(signal.SIGCONT)
+    peer.feed(
+        camera,
+        lambda number: image_message(large, stamp=20_000.0 + number),
+        lambda: received() > seen + 5,
+    )
     check_sum(peer)
 
 
