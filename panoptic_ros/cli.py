@@ -80,6 +80,54 @@ def segment(
 
 
 @app.command()
+def label(
+    bags: Annotated[list[Path], typer.Argument(help="ROS bags, and folders that hold some.")],
+    output: Annotated[Path, typer.Option(help="Folder for the labelled bags and report.json.")],
+    model: Model = DEFAULT_MODEL,
+    format: Annotated[
+        str, typer.Option(help="Also write coco (panoptic) or cityscapes; both with a comma.")
+    ] = "",
+    images: Annotated[bool, typer.Option(help="Write the images beside these, too.")] = False,
+    topic: Annotated[str, typer.Option(help="Camera topics, with commas; all if not given.")] = "",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resolution: Resolution = "",
+    engine: Engine = "auto",
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0 for one on each GPU, else on each core.")
+    ] = 0,
+    span: Annotated[int, typer.Option(help="Frames that a worker labels at once.")] = 600,
+    max_pixels: Annotated[
+        int, typer.Option(help="Images that declare more are refused.")
+    ] = 64_000_000,
+    ray: Annotated[str, typer.Option(help="Address of a Ray cluster, or auto.")] = "",
+) -> None:
+    """Label all camera images of many bags; run it again to go on where it ended."""
+    from panoptic_ros.fleet.command import label_bags
+
+    report = label_bags(
+        bags,
+        output,
+        model=model,
+        formats=[name for name in format.split(",") if name],
+        images=images,
+        topics=[name for name in topic.split(",") if name],
+        device=device,
+        precision=precision,
+        resolution=resolution or None,
+        engine=engine,
+        workers=workers,
+        span=span,
+        max_pixels=max_pixels,
+        ray=ray or None,
+    )
+    frames = report["frames"]
+    raise typer.Exit(
+        0 if frames["labelled"] == frames["declared"] and not report["states"]["refused"] else 1
+    )
+
+
+@app.command()
 def demo(
     bag: Annotated[str, typer.Option(help="ROS 2 bag; a synthetic drive if not given.")] = "",
     topic: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import glob
 import hashlib
 import os
@@ -141,11 +142,10 @@ def whole_file(path: Path, outlives_power: bool = True) -> Iterator[Path]:
         temporary = Path(folder) / path.name
         yield temporary
         if outlives_power:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            _sync(temporary)
         os.replace(temporary, path)
     if outlives_power:
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def _remove_abandoned(folder: Path, prefix: str) -> None:
@@ -153,6 +153,36 @@ def _remove_abandoned(folder: Path, prefix: str) -> None:
         with suppress(OSError):  # another process may be first
             if time.time() - entry.stat().st_mtime > ABANDONED:
                 shutil.rmtree(entry)
+
+
+@contextmanager
+def whole_folder(path: Path, workspace: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; at the end it is renamed to ``path``, with all that is in it.
+
+    Of several processes that make the same folder, the first to end wins; what the others wrote
+    is dropped. A process that dies leaves ``path`` alone and a hidden folder in ``workspace``.
+
+    Args:
+        path: The folder to make, on the file system of ``workspace``.
+        workspace: An existing folder for what is not whole yet.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=workspace, prefix=f".{path.name}.") as text:
+        temporary = Path(text) / path.name
+        temporary.mkdir()
+        yield temporary
+        for parent, _, files in os.walk(temporary, topdown=False):
+            for name in files:
+                _sync(Path(parent) / name)
+            _sync(Path(parent))
+        try:
+            os.rename(temporary, path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+    _sync(path.parent)
 
 
 def write_file(path: Path, data: bytes | memoryview, outlives_power: bool = True) -> None:
@@ -213,9 +243,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _sync_folder(folder: Path) -> None:
-    """Force a folder's entries to the disk; without it a rename may be lost."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Force a file, or a folder's entries, to the disk; without it a rename may be lost."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

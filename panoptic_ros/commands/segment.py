@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from panoptic_ros.data.coco_panoptic import predicted_segments
 from panoptic_ros.drawing import VideoWriter, draw_overlay, write_image
 from panoptic_ros.files.pictures import write_ids
 from panoptic_ros.files.sources import ImageSource, SourceImage, open_source
@@ -138,17 +139,7 @@ class ResultWriter:
         self._images.append(
             {"id": image_id, "file_name": frame.file_name, "width": width, "height": height}
         )
-        segments = [
-            {
-                "id": segment.id,
-                "category_id": segment.class_id,
-                "area": segment.area,
-                "bbox": list(segment.bbox),
-                "iscrowd": 0,
-                "score": segment.score,
-            }
-            for segment in prediction.segments
-        ]
+        segments = predicted_segments(prediction)
         self._annotations.append(
             {"image_id": image_id, "file_name": f"{frame.name}.png", "segments_info": segments}
         )

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.data.targets import measure_segments, target_from_ids
 from panoptic_ros.files.pictures import read_ids, read_image
-from panoptic_ros.prediction import Category
+from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.truth import PanopticTarget
 
 
@@ -42,6 +42,21 @@ def segments_info(id_map: np.ndarray, category_of: Mapping[int, int]) -> list[di
             ids[1:].tolist(), areas.tolist(), boxes.tolist(), strict=True
         )
         if area
+    ]
+
+
+def predicted_segments(prediction: PanopticPrediction) -> list[dict[str, Any]]:
+    """List the segments of a prediction as the COCO panoptic JSON does, with their scores."""
+    return [
+        {
+            "id": segment.id,
+            "category_id": segment.class_id,
+            "area": segment.area,
+            "bbox": list(segment.bbox),
+            "iscrowd": 0,
+            "score": segment.score,
+        }
+        for segment in prediction.segments
     ]
 
 

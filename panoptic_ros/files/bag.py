@@ -72,7 +72,7 @@ class ImageBag:
 
     def __init__(self, path: Path | str, topic: str | None = None) -> None:
         self.path = Path(path)
-        self._reader = _open(self.path)
+        self._reader = open_bag(self.path)
         self.topics = [
             ImageTopic(name, info.msgtype, info.msgcount)
             for name, info in sorted(self._reader.topics.items())
@@ -132,7 +132,12 @@ class ImageBag:
             raise BagError(f"bag {self.path} is damaged: {error}") from error
 
 
-def _open(path: Path) -> AnyReader:
+def open_bag(path: Path) -> AnyReader:
+    """Open a bag; the caller closes it.
+
+    Raises:
+        BagError: It is not there or cannot be read.
+    """
     if not path.exists():
         raise BagError(f"there is no bag {path}")
     try:

@@ -1,0 +1,83 @@
+"""Workers and whole runs that are killed: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from panoptic_ros.fleet.command import label_bags
+from panoptic_ros.segmenter import Segmenter
+from test.fleet.bags import SECOND, camera_bag, read_labels
+
+pytestmark = pytest.mark.timeout(280)
+
+
+@pytest.fixture(scope="module")
+def bags(streets, tmp_path_factory):
+    """Two bags of 60 frames."""
+    folder = tmp_path_factory.mktemp("bags")
+    return [camera_bag(folder / name, streets * 5) for name in ("one", "two")]
+
+
+def parts(output):
+    return list(output.glob(".work/*/[0-9]*/totals.json"))
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def check_output(output, streets, tiny_model):
+    """Every frame is there once, in order, with the labels that one process gives it."""
+    segmenter = Segmenter.load(tiny_model, "cpu", engine="eager")
+    expected = [segmenter(image).labels for image in streets]
+    for name in ("one", "two"):
+        labels = read_labels(output / name / "labels")
+        assert [stamp for stamp, _ in labels] == [SECOND + i * SECOND // 10 for i in range(60)]
+        for index, (_, given) in enumerate(labels):
+            assert np.array_equal(given, expected[index % len(expected)])
+    assert os.listdir(output / ".work") == ["lock"]
+
+
+def test_a_worker_that_is_killed_loses_and_repeats_nothing(bags, streets, tiny_model, tmp_path):
+    output, reports = tmp_path / "out", []
+    options = {"model": str(tiny_model), "device": "cpu", "engine": "eager"}
+
+    def run():
+        reports.append(label_bags(bags, output, **options, workers=2, span=5))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(lambda: parts(output) or not thread.is_alive())
+    victim = multiprocessing.active_children()[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    thread.join()
+    assert reports[0]["frames"]["labelled"] == reports[0]["frames"]["declared"] == 120
+    check_output(output, streets, tiny_model)
+
+
+def test_a_run_that_is_killed_goes_on(bags, streets, tiny_model, tmp_path, label):
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "panoptic_ros.cli", "label", *map(str, bags)]
+    command += ["--output", str(output), "--model", str(tiny_model), "--device", "cpu"]
+    command += ["--engine", "eager", "--workers", "1", "--span", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(parts(output)) >= 2 or process.poll() is not None)
+    with pytest.raises(ValueError, match="another run writes"):
+        label(bags, output, span=4)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (output / "two").exists()
+    assert label(bags, output, span=4)["frames"]["labelled"] == 120
+    check_output(output, streets, tiny_model)
