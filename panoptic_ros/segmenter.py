@@ -21,12 +21,12 @@ from panoptic_ros.devices import (
 )
 from panoptic_ros.engines import make_engine
 from panoptic_ros.engines.base import EngineInput
+from panoptic_ros.frame_graph import CUDA_LOCK, FrameGraphs, FrameSteps, Thresholds
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.folding import fold_batch_norm
 from panoptic_ros.ops.segments import EncodedSegments, encode_segments
-from panoptic_ros.predict_graph import PredictGraphs, Thresholds
 from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
 from panoptic_ros.quantized import read_quantized
 from panoptic_ros.transfer import download, upload
@@ -51,6 +51,7 @@ class Segmenter:
     Attributes:
         engine: Name of the engine in use.
         options: Thresholds; may be replaced at any time, from any thread.
+        graphs: Frames as CUDA graphs; None on CPUs.
 
     Raises:
         DeviceError: The device is not there or is out of memory.
@@ -89,8 +90,10 @@ class Segmenter:
                 self._network, self.device, computed_in, self._padded, config.settings, quantized
             )
             self._engine = make_engine(engine, source)
-            on_cuda = self.device.type == "cuda"
-            self._graphs = PredictGraphs(self._encode, self.device) if on_cuda else None
+            self.graphs = None
+            if self.device.type == "cuda":
+                steps = FrameSteps(self.prepare, self._encode)
+                self.graphs = FrameGraphs(self._engine, steps, self.device)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(self.device) from error
 
@@ -137,19 +140,27 @@ class Segmenter:
 
     @property
     def engine(self) -> str:
-        """Name of the engine in use."""
+        """Name of the engine in use; eager where it gave up on its CUDA graph."""
+        if self.graphs and self.graphs.gave_up:
+            return "eager"
         return self._engine.name
 
-    def warm_up(self, image_size: tuple[int, int] | None = None, batch: int = 1) -> None:
+    def warm_up(
+        self, image_size: tuple[int, int] | None = None, batch: int = 1, wait: bool = True
+    ) -> None:
         """Compile for a size of batch and run once, so that the first real one is not slow.
 
         Args:
             image_size: (height, width) of the camera images to expect.
             batch: Number of images per call to expect.
+            wait: For the CUDA graph, too; without it, frames run eagerly until it is there.
         """
         size = image_size or self.resolution
         self._engine.compile(batch)
-        self([np.full((*size, 3), 128, np.uint8)] * batch)
+        images = [np.full((*size, 3), 128, np.uint8)] * batch
+        self(images)
+        while self.graphs and wait and self.graphs.wait():
+            self(images)
 
     def __call__(
         self,
@@ -191,6 +202,20 @@ class Segmenter:
     def _segment(
         self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
     ) -> list[PanopticPrediction]:
+        if self.graphs is None:
+            return self.segment_eagerly(images, output_sizes)
+        with CUDA_LOCK:
+            replayed = self.graphs(images, output_sizes, self.options)
+            if replayed is None:
+                return self.segment_eagerly(images, output_sizes)
+        results, timings = replayed
+        return [self._describe(*arrays, timings) for arrays in results]
+
+    @torch.inference_mode()
+    def segment_eagerly(
+        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+    ) -> list[PanopticPrediction]:
+        """Do what a call does, without a CUDA graph; see there."""
         clock = StageClock(self.device)
         uploaded = [upload(image, self.device) for image in images]
         clock.stop("upload")
@@ -201,12 +226,9 @@ class Segmenter:
         clock.stop("preprocess")
         raw = self.forward(batch)
         clock.stop("forward")
-        downloaded = None
-        if self._graphs and self._engine.has_static_outputs(len(sizes)):
-            downloaded = self._graphs(raw, sizes, self.options)
+        encoded = self.predict(raw, sizes)
         clock.stop("predict")
-        if downloaded is None:
-            downloaded = download(self.predict(raw, sizes))
+        downloaded = download(encoded)
         clock.stop("download")
         timings = clock.seconds()
         return [self._describe(*arrays, timings) for arrays in downloaded]

@@ -6,7 +6,7 @@ import copy
 import importlib.util
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from panoptic_ros.devices import PRECISIONS
 from panoptic_ros.networks.base import PanopticNetwork
 
 logger = logging.getLogger("panoptic_ros.engines")
+
+Forward = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class EngineError(RuntimeError):
@@ -129,9 +131,12 @@ class Engine(ABC):
         """Layout in which it takes batches without a copy."""
         return torch.channels_last
 
-    def has_static_outputs(self, batch: int) -> bool:
-        """Return whether batches of a size always find their outputs in the same GPU memory."""
-        return False
+    def capturable(self) -> list[tuple[str, Forward]]:
+        """Return what a CUDA graph of a frame can hold for single images, with its name.
+
+        The fastest first; what fails is followed by the next. Empty: frames are not captured.
+        """
+        return []
 
     def compile(self, batch: int = 1) -> None:
         """Get ready for batches of a size; raises EngineError when that fails."""
@@ -148,7 +153,7 @@ class Engine(ABC):
         except (EngineError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # compilers raise what they like
-            raise EngineError(f"engine {what}: {_root_of(error)}") from error
+            raise EngineError(f"engine {what}: {root_of(error)}") from error
         logger.info("engine %s is ready", what)
 
     @torch.inference_mode()
@@ -189,8 +194,8 @@ class Engine(ABC):
         """Run it."""
 
 
-def _root_of(error: BaseException) -> str:
+def root_of(error: BaseException) -> str:
     """Return what went wrong in the first place; compilers wrap it in advice."""
-    while error.__cause__:
-        error = error.__cause__
+    while inner := error.__cause__ or error.__context__:
+        error = inner
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.devices import PRECISIONS
+from panoptic_ros.engines.base import Forward
 from panoptic_ros.engines.onnx_engine import OnnxEngine, Runner
 from panoptic_ros.engines.onnx_graph import INPUT_NAME
 from panoptic_ros.engines.tensorrt_plan import to_tensorrt
@@ -28,6 +29,10 @@ class TensorRtEngine(OnnxEngine):
     def dtype(self) -> torch.dtype:
         """Plans take batches in the type that they compute in."""
         return PRECISIONS[self.source.precision]
+
+    def capturable(self) -> list[tuple[str, Forward]]:
+        """Return the plan for single images."""
+        return [("TensorRT", self)]
 
     def _build(self, graph: onnx.ModelProto, outputs: dict[str, Tensor]) -> tuple[bytes, _Context]:
         plan = to_tensorrt(graph)

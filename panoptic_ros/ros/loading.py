@@ -62,7 +62,7 @@ def load_segmenter(parameters: Parameters) -> SegmenterLike:
         engine=parameters.engine,
     )
     for batch in range(1, len(parameters.cameras) + 1):
-        segmenter.warm_up(batch=batch)
+        segmenter.warm_up(batch=batch, wait=False)
     return segmenter
 
 

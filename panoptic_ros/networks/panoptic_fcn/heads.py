@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import DeformConv2d
+from torchvision.ops import DeformConv2d, deform_conv2d
 
 from panoptic_ros.networks.layers.coordinates import append_coordinates
 
@@ -39,8 +39,9 @@ class ModulatedDeformConv(nn.Module):
 
     def _in_float32(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """Convolve in float32: torchvision has no bfloat16 kernel."""
-        parameters = {name: p.float() for name, p in self.conv.named_parameters()}
-        y = torch.func.functional_call(self.conv, parameters, (x.float(), offset, mask))
+        bias = None if self.conv.bias is None else self.conv.bias.float()
+        weight = self.conv.weight.float()
+        y = deform_conv2d(x.float(), offset, weight, bias, padding=1, mask=mask)
         return y.to(x.dtype)
 
 

@@ -1,0 +1,287 @@
+"""A whole frame as one CUDA graph: from images in pinned memory to label images and tables there.
+
+Eagerly a frame is hundreds to thousands of small kernels that wait for Python one by one. All of
+them have fixed shapes and never wait, so one launch replays them. The images of a batch go
+through the network one after the other, so that one image's memory serves all of them; meanwhile
+the image before is turned into segments on a second stream. Thresholds are scalars on the device:
+they change without a new capture. All graphs of a segmenter share their memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from panoptic_ros.engines.base import Engine, Forward, root_of
+from panoptic_ros.ops.segments import EncodedSegments
+from panoptic_ros.transfer import as_stored
+from panoptic_ros.truth import FrameSize, PredictionOptions
+
+WARM_UP_RUNS = 3  # before a capture: kernels are compiled, libraries choose their algorithms
+MOST_GRAPHS = 8  # one for each combination of image sizes; the oldest goes
+# Held by whoever runs a frame on CUDA or captures one: a capture forbids others to synchronise.
+CUDA_LOCK = threading.Lock()
+
+logger = logging.getLogger("panoptic_ros.engines")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """PredictionOptions as scalars on the device: 0-dimensional tensors."""
+
+    score_threshold: Tensor
+    overlap_threshold: Tensor
+    stuff_area_limit: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device) -> Thresholds:
+        """Make them, of no value yet."""
+        score, overlap = torch.zeros(2, device=device).unbind()
+        return cls(score, overlap, torch.zeros((), dtype=torch.int64, device=device))
+
+    def set(self, options: PredictionOptions) -> None:
+        """Take the values of options over, in the order of the stream."""
+        for field in fields(self):
+            getattr(self, field.name).fill_(getattr(options, field.name))
+
+
+class ImageKind(NamedTuple):
+    """All of an image that a graph depends on.
+
+    Attributes:
+        size: (height, width).
+        is_bgr: Order of its channels in memory.
+        output: (height, width) of its label image.
+    """
+
+    size: tuple[int, int]
+    is_bgr: bool
+    output: tuple[int, int]
+
+
+Prepare = Callable[[Sequence[Tensor]], tuple[Tensor, list[FrameSize]]]
+Encode = Callable[[Mapping[str, Tensor], Sequence[FrameSize], Thresholds], list[EncodedSegments]]
+Kinds = tuple[ImageKind, ...]
+Results = list[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class FrameSteps:
+    """What a frame consists of, for one image.
+
+    Attributes:
+        prepare: From uint8 images (H, W, 3), RGB, to the network's input and their sizes.
+        encode: From what ``forward`` returned to label images and tables.
+    """
+
+    prepare: Prepare
+    encode: Encode
+
+    def run(
+        self, pixels: Tensor, kind: ImageKind, forward: Forward
+    ) -> tuple[Mapping[str, Tensor], list[FrameSize]]:
+        """Run all before ``encode`` for one image, uint8 (H, W, 3), as it lies in memory."""
+        batch, (size,) = self.prepare([pixels.flip(-1) if kind.is_bgr else pixels])
+        return forward(batch), [FrameSize(size.valid, kind.output)]
+
+
+class FrameGraphs:
+    """The graphs of a segmenter: made in the background when they are first asked for.
+
+    Args:
+        engine: What it gives to be captured is tried one after the other.
+        steps: Of a frame.
+        device: Of CUDA.
+
+    Attributes:
+        forwards: What is left to be captured, with its name; the first is in use.
+        gave_up: Whether everything has failed.
+    """
+
+    def __init__(self, engine: Engine, steps: FrameSteps, device: torch.device) -> None:
+        self._engine, self._steps, self._device = engine, steps, device
+        self.forwards = engine.capturable()
+        self._thresholds = Thresholds.on(device)
+        self._options: PredictionOptions | None = None  # those on the device
+        self._pool = torch.cuda.graph_pool_handle()  # they never run at the same time
+        self._streams = torch.cuda.Stream(device), torch.cuda.Stream(device, priority=-1)
+        self.gave_up = False
+        self._graphs: dict[Kinds, _Graph] = {}
+        self._maker: threading.Thread | None = None
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        outputs: Sequence[tuple[int, int]],
+        options: PredictionOptions,
+    ) -> tuple[Results, dict[str, float]] | None:
+        """Replay the graph; None while there is none, which is then made in the background.
+
+        Args:
+            images: uint8, (H, W, 3), RGB.
+            outputs: (height, width) of the label images.
+            options: In force.
+
+        Returns:
+            The label image, uint16 (H, W), and the table of each image; seconds per stage, of
+            which ``forward`` is all that the device does.
+        """
+        stored = [as_stored(image) for image in images]
+        kinds = tuple(
+            ImageKind(array.shape[:2], is_bgr, tuple(output))
+            for (array, is_bgr), output in zip(stored, outputs, strict=True)
+        )
+        graph = self._graphs.get(kinds)
+        if graph is None:
+            self._make_in_background(kinds)
+            return None
+        if options != self._options:
+            self._thresholds.set(options)
+            self._options = options
+        return graph.replay([array for array, _ in stored])
+
+    def wait(self) -> bool:
+        """Wait for the graph that is being made; returns whether there was one to wait for."""
+        maker, self._maker = self._maker, None
+        if maker:
+            maker.join()
+        return maker is not None
+
+    def _make_in_background(self, kinds: Kinds) -> None:
+        if self.forwards and not (self._maker and self._maker.is_alive()):
+            self._maker = threading.Thread(target=self._make, args=(kinds,), daemon=True)
+            self._maker.start()
+
+    def _make(self, kinds: Kinds) -> None:
+        what = f"{len(kinds)} x {kinds[0].size[0]}x{kinds[0].size[1]}"
+        while self.forwards:
+            name, forward = self.forwards[0]
+            logger.info("making the CUDA graph of %s with %s; frames run eagerly", what, name)
+            start = time.monotonic()
+            try:
+                graph = self._capture(kinds, forward)
+            except Exception as error:  # compilers, CUDA and Triton raise what they like
+                logger.warning("no CUDA graph with %s: %s", name, root_of(error))
+                logger.debug("no CUDA graph with %s", name, exc_info=True)
+                self.forwards = self.forwards[1:]
+                self._pool = torch.cuda.graph_pool_handle()
+                continue
+            with CUDA_LOCK:
+                while len(self._graphs) >= MOST_GRAPHS:
+                    del self._graphs[next(iter(self._graphs))]
+                self._graphs[kinds] = graph
+            seconds = time.monotonic() - start
+            logger.info("the CUDA graph of %s is in service after %.1f s", what, seconds)
+            return
+        self.gave_up = True
+        logger.warning("frames run without a CUDA graph, which is several times slower")
+
+    @torch.inference_mode()
+    def _capture(self, kinds: Kinds, forward: Forward) -> _Graph:
+        stream = self._streams[0]
+        images = [
+            torch.full((*kind.size, 3), 128, dtype=torch.uint8, pin_memory=True) for kind in kinds
+        ]
+        with torch.cuda.device(self._device), _fast_choices(self._engine.dtype):
+            stream.wait_stream(torch.cuda.default_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP_RUNS):
+                    encoded = self._launch(images, kinds, forward)
+                results = [
+                    [torch.empty_like(part, device="cpu", pin_memory=True) for part in item]
+                    for item in encoded
+                ]
+                del encoded
+            stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with CUDA_LOCK:
+                captured = torch.cuda.graph(
+                    graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
+                )
+                with captured:
+                    self._launch(images, kinds, forward, results)
+        return _Graph(graph, images, results, self._device)
+
+    def _launch(
+        self,
+        images: Sequence[Tensor],
+        kinds: Kinds,
+        forward: Forward,
+        results: Sequence[Sequence[Tensor]] = (),
+    ) -> list[EncodedSegments]:
+        """Launch a frame; ``results`` is pinned memory for them, if they are to be copied."""
+        first, second = torch.cuda.current_stream(), self._streams[1]
+        read_by_second, encoded = [], []
+        for index, (image, kind) in enumerate(zip(images, kinds, strict=True)):
+            pixels = image.to(self._device, non_blocking=True)
+            raw, sizes = self._steps.run(pixels, kind, forward)
+            read_by_second.append(raw)  # so that the first stream does not take its memory
+            second.wait_stream(first)
+            with torch.cuda.stream(second):
+                (item,) = self._steps.encode(raw, sizes, self._thresholds)
+                if results:
+                    for copy, part in zip(results[index], item, strict=True):
+                        copy.copy_(part, non_blocking=True)
+                else:
+                    encoded.append(item)
+        first.wait_stream(second)
+        return encoded
+
+
+class _Graph:
+    """One capture with the pinned memory that it reads and writes."""
+
+    def __init__(
+        self,
+        graph: torch.cuda.CUDAGraph,
+        images: Sequence[Tensor],
+        results: Sequence[Sequence[Tensor]],
+        device: torch.device,
+    ) -> None:
+        self._graph, self._images, self._results = graph, images, results
+        self._device = device
+
+    def replay(self, images: Sequence[np.ndarray]) -> tuple[Results, dict[str, float]]:
+        """Launch once and wait once."""
+        times = [time.perf_counter()]
+        for pinned, image in zip(self._images, images, strict=True):
+            if image.flags.writeable:
+                pinned.copy_(torch.from_numpy(image))  # on several cores
+            else:
+                np.copyto(pinned.numpy(), image)
+        times.append(time.perf_counter())
+        with torch.cuda.device(self._device):
+            self._graph.replay()
+            torch.cuda.current_stream().synchronize()
+        times.append(time.perf_counter())
+        arrays = [
+            (labels.clone().numpy().view(np.uint16), table.clone().numpy())
+            for labels, table in self._results
+        ]
+        times.append(time.perf_counter())
+        upload, device, download = np.diff(times).tolist()
+        stages = ("upload", "preprocess", "forward", "predict", "download")
+        return arrays, dict(zip(stages, (upload, 0.0, device, 0.0, download), strict=True))
+
+
+@contextmanager
+def _fast_choices(dtype: torch.dtype) -> Iterator[None]:
+    """Let cuDNN try its algorithms; in half precision, what stays in float32 runs in TF32."""
+    benchmark, precision = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = True
+    if dtype != torch.float32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        torch.set_float32_matmul_precision(precision)
