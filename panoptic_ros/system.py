@@ -6,6 +6,7 @@ import ctypes
 import errno
 import glob
 import hashlib
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -21,6 +22,7 @@ from typing import Any
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 ABANDONED = 3600.0  # seconds after which nobody still writes to a temporary name
 MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 100_000
+DISTRIBUTIONS = {"3": "humble", "7": "jazzy", "9": "kilted"}  # by major version of rclpy
 FAST_DDS_2_DISTRIBUTIONS = ("humble", "jazzy")
 
 
@@ -72,12 +74,29 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def package_version(name: str) -> str:
+    """Return the version of an installed Python package, or ``unknown``."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def ros_distribution() -> str:
+    """Return the name of the ROS 2 distribution, or ``unknown``.
+
+    What is sourced sets ``ROS_DISTRO``; PyPI's wheels do not, but rclpy's version tells.
+    """
+    number = package_version("rclpy").partition(".")[0]
+    return os.environ.get("ROS_DISTRO") or DISTRIBUTIONS.get(number, "unknown")
+
+
 def profile_variable() -> str:
-    """Return the variable from which the Fast DDS of the sourced distribution takes its profile.
+    """Return the variable from which the Fast DDS of this distribution takes its profile.
 
     Version 2 reads the one name, version 3 the other and warns of the first.
     """
-    if os.environ.get("ROS_DISTRO") in FAST_DDS_2_DISTRIBUTIONS:
+    if ros_distribution() in FAST_DDS_2_DISTRIBUTIONS:
         return "FASTRTPS_DEFAULT_PROFILES_FILE"
     return "FASTDDS_DEFAULT_PROFILES_FILE"
 

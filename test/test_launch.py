@@ -110,16 +110,28 @@ def test_rviz_layout_shows_topics_that_the_launch_file_remaps():
     assert all(f'("{topic}", ' in source for topic in topics)
 
 
-def test_profile_variable_fits_the_distribution(monkeypatch):
-    for distribution, variable in (
-        ("humble", "FASTRTPS_DEFAULT_PROFILES_FILE"),
-        ("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"),
-        ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE"),
-        ("", "FASTDDS_DEFAULT_PROFILES_FILE"),
-    ):
-        monkeypatch.setenv("ROS_DISTRO", distribution)
-        assert system.profile_variable() == variable
-        assert Path(large_image_environment()[variable]).is_file()
+@pytest.mark.parametrize(
+    ("sourced", "rclpy", "distribution", "variable"),
+    [
+        ("humble", "9.1.2", "humble", "FASTRTPS_DEFAULT_PROFILES_FILE"),  # sourced comes first
+        ("jazzy", "unknown", "jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        ("kilted", "7.1.6", "kilted", "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ("", "3.3.16", "humble", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        (None, "7.1.6", "jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"),
+        (None, "9.1.2", "kilted", "FASTDDS_DEFAULT_PROFILES_FILE"),
+        (None, "unknown", "unknown", "FASTDDS_DEFAULT_PROFILES_FILE"),
+    ],
+)
+def test_profile_variable_fits_the_distribution(
+    monkeypatch, sourced, rclpy, distribution, variable
+):
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    if sourced is not None:
+        monkeypatch.setenv("ROS_DISTRO", sourced)
+    monkeypatch.setattr(system, "package_version", lambda name: rclpy)
+    assert system.ros_distribution() == distribution
+    assert system.profile_variable() == variable
+    assert Path(large_image_environment()[variable]).is_file()
 
 
 def run_python(code: str, **variables: str) -> str:

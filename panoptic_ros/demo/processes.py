@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import queue
@@ -16,13 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from panoptic_ros.system import large_image_environment
+from panoptic_ros.system import large_image_environment, ros_distribution
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 10.0
 EVENT_START = '{"event": '
 LOG_TAIL = 15  # lines
-DISTRIBUTIONS = {"3": "humble", "7": "jazzy", "9": "kilted"}  # by major version of rclpy
 MAX_DOMAIN_ID = 101  # above it, DDS ports reach into the range of temporary ones
 
 
@@ -41,20 +39,6 @@ class Event(NamedTuple):
 def say(event: str, **fields: Any) -> None:
     """Tell the parent process something: one line of JSON on standard output."""
     print(json.dumps({"event": event, **fields}), flush=True)  # begins with EVENT_START
-
-
-def package_version(name: str) -> str:
-    """Return the version of an installed Python package, or ``unknown``."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def ros_distribution() -> str:
-    """Return the name of the ROS 2 distribution; that of PyPI's wheels by their version."""
-    number = package_version("rclpy").partition(".")[0]
-    return os.environ.get("ROS_DISTRO") or DISTRIBUTIONS.get(number, "unknown")
 
 
 def ros_environment() -> dict[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 import panoptic_ros
-from panoptic_ros.demo.processes import package_version, ros_distribution
 from panoptic_ros.demo.results import Result
 from panoptic_ros.ros.frame_statistics import percentiles
+from panoptic_ros.system import package_version, ros_distribution
 
 MILLISECONDS = 1e-6  # of a nanosecond
 # What the node counts for a frame besides received: each frame ends in exactly one of them.
