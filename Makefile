@@ -1,15 +1,20 @@
 # make setup    a .venv in which python, pytest, panoptic and the node just work
-# make test     checks the style and runs all tests
+# make test     checks the style and runs all tests; TESTS="test/ros ..." those only
 # make docs     builds the site with warnings as errors: docs/_build/index.html
 # make demo     a drive through the real node; BAG=... TOPIC=... MODEL=... RESOLUTION=... OUTPUT=...
 # make fuzz     hostile input to every way in: MINUTES=10 SEED=1
 # make faults   kills, full disks, stalls and the like: ROUNDS=10
 # make soak     the node's way of a frame for the frames of HOURS=24 at 30 Hz, with a picture
 # make audit    known holes in what is installed, and in the code
-# make clean    removes .venv and what was built; demo/ stays
+# Each with ROS=jazzy in .venv-jazzy, with Jazzy instead of Kilted
+# make clean    removes these folders and what was built; demo/ stays
 
 PYTHON ?= python3
-VENV := $(CURDIR)/.venv
+ROS ?= kilted
+VENV := $(CURDIR)/.venv$(if $(filter-out kilted,$(ROS)),-$(ROS))
+ifeq ($(wildcard requirements/ros-$(ROS).txt),)
+$(error ROS=$(ROS): there are wheels of $(patsubst requirements/ros-%.txt,%,$(wildcard requirements/ros-*.txt)))
+endif
 SHARE := $(VENV)/share/panoptic_ros
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
@@ -28,7 +33,7 @@ test: setup
 	ruff check
 	ruff format --check
 	lint-imports
-	pytest
+	pytest $(TESTS)
 
 docs: $(VENV)/.docs $(VENV)/.package
 	sphinx-build -W --keep-going -q docs docs/_build
@@ -52,7 +57,7 @@ audit: $(VENV)/.package $(VENV)/.audit
 	pip-audit --strict --requirement requirements/run.lock --require-hashes --disable-pip
 
 clean:
-	rm -rf .venv build install log dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build install log dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -60,9 +65,9 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.run: requirements/run.txt requirements/ros.txt $(VENV)/.python
-	@echo "installing torch, ROS 2 and others into .venv: minutes, once"
-	$(PIP) install -r requirements/run.txt -r requirements/ros.txt
+$(VENV)/.run: requirements/run.txt requirements/ros-$(ROS).txt $(VENV)/.python
+	@echo "installing torch, ROS 2 $(ROS) and others into $(notdir $(VENV)): minutes, once"
+	$(PIP) install -r requirements/run.txt -r requirements/ros-$(ROS).txt
 	touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
