@@ -168,8 +168,8 @@ if missing:
     print(
         f"{PACKAGE}: WITHOUT the ROS 2 node and messages ({', '.join(missing)} not found).\n"
         "  Segmenter and the panoptic command work without them. For the node: source a ROS 2\n"
-        "  installation, or pip install the wheels of requirements/ros-kilted.txt, and run pip with\n"
-        "  --no-build-isolation.",
+        "  installation, or pip install the wheels of requirements/ros-kilted.txt (ros-jazzy),\n"
+        "  and run pip with --no-build-isolation.",
         file=sys.stderr,
     )
 
