@@ -8,6 +8,7 @@ import pytest
 
 from panoptic_ros.demo import processes
 from panoptic_ros.demo.processes import Child, DemoError, Event, Processes, ros_environment
+from panoptic_ros.system import profile_variable
 
 
 @pytest.fixture
@@ -82,4 +83,4 @@ def test_the_environment_keeps_dds_on_this_machine():
     environment = ros_environment()
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert 1 <= int(environment["ROS_DOMAIN_ID"]) <= processes.MAX_DOMAIN_ID
-    assert environment["FASTDDS_DEFAULT_PROFILES_FILE"].endswith("fastdds_large_images.xml")
+    assert environment[profile_variable()].endswith("fastdds_large_images.xml")
