@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 
 import numpy as np
+from geometry_msgs.msg import Point, Vector3
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
@@ -67,6 +69,8 @@ def _instance(segment: Segment) -> PanopticInstance:
         roi=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height),
         center_x=segment.center[0],
         center_y=segment.center[1],
+        position=Point(x=math.nan, y=math.nan, z=math.nan),
+        size=Vector3(x=math.nan, y=math.nan, z=math.nan),
     )
 
 
