@@ -37,8 +37,9 @@ HEADS = {
 }
 
 
-# A fresh EfficientNet says nearly the same everywhere, and no boxes agree with each other.
-TRUNKS = {"dense_detection": {"backbone": "resnet18_half"}}
+# A fresh EfficientNet says nearly the same everywhere: no boxes agree with each other, and one
+# class is the best of all pixels.
+TRUNKS = {"dense_detection": {"backbone": "resnet18_half"}, "panonet": {"backbone": ""}}
 
 
 class Small(NamedTuple):

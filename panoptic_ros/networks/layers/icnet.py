@@ -2,7 +2,8 @@
 
 The pruned network of the authors' release, not the full-width ResNet-50 of other ones. Resizing
 has half-pixel centres (``align_corners=False``), which suits inputs of even sizes; the original,
-on Caffe, aligns corners and wants 1025x2049.
+on Caffe, aligns corners and wants 1025x2049. ``TrunkCascade`` is its cascade on the maps of any
+trunk.
 """
 
 from __future__ import annotations
@@ -31,11 +32,7 @@ class ICNet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, width: float = 1.0) -> None:
         super().__init__()
-
-        def scaled(channels: int) -> int:
-            return max(8, round(channels * width / 8) * 8)
-
-        c32, c64, c128, c256, c512, c1024 = (scaled(32 * 2**i) for i in range(6))
+        c32, c64, c128, c256, c512, c1024 = (_scaled(32 * 2**i, width) for i in range(6))
         self.stem = nn.Sequential(
             _conv(in_channels, c32, 3, stride=2),
             _conv(c32, c32, 3),
@@ -59,9 +56,7 @@ class ICNet(nn.Module):
         self.guides = nn.ModuleList(
             [nn.Conv2d(c128, out_channels, 1), nn.Conv2d(c256, out_channels, 1)]
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the output at 1/4: (B, out_channels, H / 4, W / 4) for images (B, C, H, W)."""
@@ -91,6 +86,48 @@ class ICNet(nn.Module):
         low = self.conv5_4(low)
         fused4 = self.fuse4(low, tapped)
         return self.fuse2(fused4, self.detail(images)), fused4, low
+
+
+class TrunkCascade(nn.Module):
+    """ICNet's cascade on the maps C2..C5 of a trunk that sees the whole image.
+
+    ICNet spares its trunk the full resolution and gets details from three convolutions beside
+    it. A trunk made for phones needs no sparing: its own maps are the fine inputs of the fusion
+    units, of which there is one more, so that the output at 1/4 is computed there.
+
+    Args:
+        in_channels: Channels of C2, C3, C4, C5.
+        out_channels: Channels of every output.
+        width: Factor on ICNet's widths, 256 of the pooled map and 128 of the fused ones.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int, width: float = 1.0) -> None:
+        super().__init__()
+        c2, c3, c4, c5 = in_channels
+        pooled, fused = _scaled(256, width), _scaled(128, width)
+        self.reduce = _conv(c5, pooled, 1)
+        self.fuse16 = _CascadeFeatureFusion(pooled, c4, fused)
+        self.fuse8 = _CascadeFeatureFusion(fused, c3, fused)
+        self.fuse4 = _CascadeFeatureFusion(fused, c2, fused)
+        self.classifier = nn.Conv2d(fused, out_channels, 1)
+        self.guides = nn.ModuleList(nn.Conv2d(fused, out_channels, 1) for _ in range(2))
+        _initialise(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the output at 1/4: (B, out_channels, H / 4, W / 4) for C2..C5."""
+        return self.classifier(self._features(maps)[0])
+
+    def cascade(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return the outputs at 1/4, 1/8 and 1/16, which training guides."""
+        layers = (self.classifier, *self.guides)
+        return [layer(x) for layer, x in zip(layers, self._features(maps), strict=True)]
+
+    def _features(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the fused maps at 1/4, 1/8 and 1/16."""
+        c2, c3, c4, c5 = maps
+        at16 = self.fuse16(self.reduce(_pool_pyramid(c5)), c4)
+        at8 = self.fuse8(at16, c3)
+        return self.fuse4(at8, c2), at8, at16
 
 
 class _CascadeFeatureFusion(nn.Module):
@@ -140,6 +177,16 @@ def _conv(
     )
     parts = [conv, nn.BatchNorm2d(outputs)]
     return nn.Sequential(*parts, nn.ReLU(inplace=True)) if relu else nn.Sequential(*parts)
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(8, round(channels * width / 8) * 8)
+
+
+def _initialise(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _pool_pyramid(x: Tensor, bins: Sequence[int] = (1, 2, 3, 6)) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.networks.layers.coordinates import append_coordinates
-from panoptic_ros.networks.layers.icnet import STRIDES, ICNet
+from panoptic_ros.networks.layers.icnet import STRIDES, ICNet, TrunkCascade
 from panoptic_ros.ops.mean_shift import mean_shift
 from panoptic_ros.ops.nearest import nearest_of_class, pixels_of_other_class
 from panoptic_ros.ops.slots import places_in_use
@@ -38,9 +39,12 @@ class PanoNet(PanopticNetwork):
         thing_ids: Category ids of the thing classes.
         stuff_ids: Category ids of the stuff classes. The semantic output has the things first.
         width: Factor on ICNet's widths; 1.0 is the paper's.
+        backbone: Trunk that both branches share, see ``build_backbone``, each with a cascade of
+            its own on it (``TrunkCascade``); empty for the paper's two ICNets.
         embedding: Channels of the embedding; the paper's 12.
         coordinates: Whether the instance branch sees two coordinate maps (-1..1; the paper does
-            not give the range). Off in the first stage of training (III-C).
+            not give the range), beside the image or beside each map of the trunk. Off in the
+            first stage of training (III-C).
         instances: Whether the instance branch is trained; off to train the semantic branch
             alone, whose weights the other starts from.
         bandwidth: Of the clustering, one value or one per thing class. The paper searches values
@@ -60,6 +64,7 @@ class PanoNet(PanopticNetwork):
         stuff_ids: Sequence[int],
         *,
         width: float = 1.0,
+        backbone: str = "",
         embedding: int = 12,
         coordinates: bool = True,
         instances: bool = True,
@@ -80,8 +85,16 @@ class PanoNet(PanopticNetwork):
         self.coordinates, self.train_instances = coordinates, instances
         self.max_instances, self.iterations = max_instances, iterations
         self.min_cluster_size = min_cluster_size
-        self.semantic = ICNet(3, len(thing_ids) + len(stuff_ids), width)
-        self.instance = ICNet(5 if coordinates else 3, embedding, width)
+        classes, added = len(thing_ids) + len(stuff_ids), 2 if coordinates else 0
+        if backbone:
+            self.backbone = build_backbone(backbone)
+            channels = self.backbone.channels
+            self.semantic = TrunkCascade(channels, classes, width)
+            self.instance = TrunkCascade([c + added for c in channels], embedding, width)
+        else:
+            self.backbone = None
+            self.semantic = ICNet(3, classes, width)
+            self.instance = ICNet(3 + added, embedding, width)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Run both branches.
@@ -90,14 +103,23 @@ class PanoNet(PanopticNetwork):
             ``semantic`` (B, N_things + N_stuff, H / 4, W / 4) logits and ``embedding``
             (B, 12, H / 4, W / 4).
         """
+        seen = self.seen(images)
         return {
-            "semantic": self.semantic(images),
-            "embedding": self.instance(self.instance_input(images)),
+            "semantic": self.semantic(seen),
+            "embedding": self.instance(self.instance_input(seen)),
         }
 
-    def instance_input(self, images: Tensor) -> Tensor:
-        """Return what the instance branch sees: (B, 3, H, W), or (B, 5, H, W) with coordinates."""
-        return append_coordinates(images) if self.coordinates else images
+    def seen(self, images: Tensor) -> Tensor | list[Tensor]:
+        """Return what the semantic branch sees: the images, or C2..C5 of the trunk."""
+        return images if self.backbone is None else self.backbone(images)
+
+    def instance_input(self, seen: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        """Return what the instance branch sees: the same, each with its coordinate maps."""
+        if not self.coordinates:
+            return seen
+        if isinstance(seen, Tensor):
+            return append_coordinates(seen)
+        return [append_coordinates(x) for x in seen]
 
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
         """Return L_sem and the terms of L_inst (equations 1 and 6); see ``training.loss``."""

@@ -25,16 +25,17 @@ def loss(network: PanoNet, images: Tensor, targets: Sequence[PanopticTarget]) ->
     in L_inst, void takes none in L_sem. Each image counts alike.
     """
     truth = torch.stack([_semantic_target(network, target) for target in targets])
+    seen = network.seen(images)
     terms = {"semantic": images.new_zeros((), dtype=torch.float32)}
     for weight, stride, logits in zip(
-        _SCALE_WEIGHTS, STRIDES, network.semantic.cascade(images), strict=True
+        _SCALE_WEIGHTS, STRIDES, network.semantic.cascade(seen), strict=True
     ):
         reduced = _reduce(truth, stride)
         labelled = (reduced >= 0).sum().clamp(min=1)
         total = F.cross_entropy(logits.float(), reduced, ignore_index=-1, reduction="sum")
         terms["semantic"] = terms["semantic"] + weight * total / labelled
     if network.train_instances:
-        terms |= _instance_loss(network, images, targets)
+        terms |= _instance_loss(network, seen, targets)
     return terms
 
 
@@ -46,10 +47,10 @@ def _semantic_target(network: PanoNet, target: PanopticTarget) -> Tensor:
 
 
 def _instance_loss(
-    network: PanoNet, images: Tensor, targets: Sequence[PanopticTarget]
+    network: PanoNet, seen: Tensor | list[Tensor], targets: Sequence[PanopticTarget]
 ) -> dict[str, Tensor]:
-    outputs = network.instance.cascade(network.instance_input(images))
-    terms = {n: images.new_zeros((), dtype=torch.float32) for n in ("var", "dist", "reg")}
+    outputs = network.instance.cascade(network.instance_input(seen))
+    terms = {n: outputs[0].new_zeros((), dtype=torch.float32) for n in ("var", "dist", "reg")}
     for weight, stride, embeddings in zip(_SCALE_WEIGHTS, STRIDES, outputs, strict=True):
         for embedding, target in zip(embeddings.float(), targets, strict=True):
             clusters = _reduce(_cluster_target(network, target), stride).flatten()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from panoptic_ros.engines.onnx_graph import to_onnx
+from panoptic_ros.networks.layers.folding import fold_batch_norm
 from panoptic_ros.networks.panonet.network import PanoNet, cluster_scores
 from panoptic_ros.networks.panonet.training import discriminative_loss
 from panoptic_ros.ops.segments import encode_segments
@@ -153,25 +155,77 @@ def test_coordinates_change_the_instance_branch_only():
     assert with_maps.semantic.stem[0][0].in_channels == 3
 
 
+def test_coordinates_stand_beside_every_map_of_a_shared_trunk():
+    network = small(backbone="efficientnet_lite0")
+    without = small(backbone="efficientnet_lite0", coordinates=False)
+    cascade, plain = network.instance, without.instance
+    for name in ("reduce", "fuse16.fine", "fuse8.fine", "fuse4.fine"):
+        added = [c.get_submodule(name)[0].in_channels for c in (cascade, plain, network.semantic)]
+        assert added == [added[1] + 2, added[1], added[1]]
+    seen = network.seen(torch.rand(1, 3, 64, 96))
+    beside = network.instance_input(seen)
+    assert [m.shape[1] for m in beside] == [26, 42, 114, 322]
+    assert beside[0][0, -2, 0, 0] == -1 and beside[0][0, -1, 0, -1] == 1
+
+
+def test_both_branches_train_the_shared_trunk():
+    network = small(backbone="efficientnet_lite0")
+    target = two_cars()
+    terms = network.loss(torch.rand(2, 3, 64, 64), [target] * 2)
+    first = network.backbone.stem[0].weight
+    for names in (("semantic",), ("var", "dist", "reg")):
+        (gradient,) = torch.autograd.grad(
+            sum(terms[name] for name in names), first, retain_graph=True
+        )
+        assert float(gradient.abs().sum()) > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folded_network_on_a_trunk_exports_to_onnx():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = small(backbone="efficientnet_lite0").eval()
+    for name, buffer in network.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        expected = network(images)
+    folded = fold_batch_norm(network)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    graph = to_onnx(folded, [images], list(expected))
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    outputs = session.run(list(expected), {"images": images.numpy()})
+    for output, value in zip(outputs, expected.values(), strict=True):
+        torch.testing.assert_close(torch.from_numpy(output), value, rtol=1e-3, atol=1e-3)
+
+
 def test_bandwidths_have_to_fit_the_classes():
     small(bandwidth=[0.3, 0.4])
     with pytest.raises(ValueError, match="one per thing class"):
         small(bandwidth=[0.3, 0.4, 0.5])
 
 
-def test_learns_two_cars_side_by_side():
-    """A few steps on one image: two things of one class end as two instances."""
-    torch.manual_seed(0)
-    network = PanoNet([9], [1], width=0.25, max_instances=16, bandwidth=0.8)
+def two_cars():
     slots = torch.ones(64, 64, dtype=torch.long)
     slots[16:48, 8:28], slots[16:48, 36:56] = 2, 3
-    target = PanopticTarget(
+    return PanopticTarget(
         slots,
         torch.tensor([1, 9, 9]),
         torch.tensor([False, True, True]),
         torch.tensor([False] * 3),
         torch.tensor([[0.0, 0, 64, 64], [8, 16, 28, 48], [36, 16, 56, 48]]),
     )
+
+
+@pytest.mark.parametrize("backbone", ["", "efficientnet_lite0"])
+def test_learns_two_cars_side_by_side(backbone):
+    """A few steps on one image: two things of one class end as two instances."""
+    torch.manual_seed(0)
+    network = PanoNet([9], [1], width=0.25, max_instances=16, bandwidth=0.8, backbone=backbone)
+    target = two_cars()
+    slots = target.slots
     image = torch.randn(1, 3, 64, 64) * 0.3
     image[:, :, 16:48, 8:28] += 1
     image[:, :, 16:48, 36:56] += 1
