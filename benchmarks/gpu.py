@@ -1,10 +1,11 @@
 """The whole measurement on a CUDA device in one call.
 
-``python -m benchmarks.gpu [--minutes 8] [--output DIR] [--device cuda] [--quick]`` prints every
-fact at once and writes gpu.json, the most important first. Every network is a process of its own:
-all are compiled at the same time, which takes processors, and measured one after the other. One
-that fails or hangs loses nothing else. TORCHINDUCTOR_MAX_AUTOTUNE=1 makes inductor try more, for
-minutes. ``--quick --device cpu`` runs the same in small, to see that all of it works.
+``python -m benchmarks.gpu [--minutes 8] [--output DIR] [--only NETWORK ...] [--quick]`` prints
+every fact at once and writes gpu.json, the most important first; logs.txt has all that the parts
+wrote. Every network is a process of its own: all are compiled at the same time, which takes
+processors, and measured one after the other when none compiles any more. One that fails or hangs
+loses nothing else. TORCHINDUCTOR_MAX_AUTOTUNE=1 makes inductor try more, for minutes.
+``--quick --device cpu`` runs the same in small, to see that all of it works.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.papers import PAPERS
+from panoptic_ros.networks import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[1]
 FASTER_THAN_THE_PAPER = 12
 TO_REACH = {"frame / forward": 1.3, "GPU busy": 0.8, "200 instances / 0": 1.1, "memory, MB": 1000}
 TO_REACH |= {"4 cameras: time of one": 3.2, "4 cameras: memory of one": 1.5}
+BUILDING = 150  # seconds for all networks at most; what is built then is measured
 ONE_NETWORK = 40  # seconds at most to measure it
+TESTS, TRAINING = 90, 90  # seconds at most
 SHIPPED, SHIPPED_MS = "fpsnet_small", 2.0
 LINES_OF_ERROR = 12
 
@@ -108,66 +112,91 @@ class Network:
 
     def warnings(self) -> list[str]:
         """Return what its log says of graphs."""
-        lines = self._log.read_text().splitlines()
+        lines = self.log().splitlines()
         return [line[:300] for line in lines if line.startswith("WARNING")]
 
+    def log(self) -> str:
+        """Return all of its log."""
+        return self._log.read_text()
+
     def _last_lines(self) -> list[str]:
-        lines = [line for line in self._log.read_text().splitlines() if line.strip()]
+        lines = [line for line in self.log().splitlines() if line.strip()]
         return [line[:300] for line in lines[-LINES_OF_ERROR:]]
 
 
 def networks(options: argparse.Namespace, results: Results, end: float) -> None:
-    """Build all networks at once, and measure each alone as soon as it is built."""
+    """Build all networks at once; measure each alone when all are built."""
     small = (128, 256)
     wanted = [(p.config, small if options.quick else p.size) for p in PAPERS]
     wanted = [item for item in (*wanted, (SHIPPED, None)) if item[0] in (options.only or item[0])]
     with tempfile.TemporaryDirectory() as folder:
-        left = [Network(name, size, options, Path(folder)) for name, size in wanted]
+        started = [Network(name, size, options, Path(folder)) for name, size in wanted]
         try:
-            while left and time.monotonic() < end:
-                for network in left:
-                    if not network.is_built:
-                        network.read(0.05, True, partial(results.add, network.name))
-                left = [n for n in left if not n.has_ended]  # before it was built: it failed
-                network = next((n for n in left if n.is_built), None)
-                if network is None:
-                    continue
-                left.remove(network)
+            built = time.monotonic() + BUILDING
+            for network in started:
+                seconds = max(1.0, min(built, end) - time.monotonic())
+                if not network.read(seconds, True, partial(results.add, network.name)):
+                    results.add(network.name, {"failed": f"not built in {BUILDING} s"})
+                    network.end()
+            for network in [n for n in started if n.is_built]:
                 network.start_measuring()
-                seconds = min(ONE_NETWORK, end - time.monotonic())
+                seconds = max(1.0, min(ONE_NETWORK, end - time.monotonic()))
                 if not network.read(seconds, False, partial(results.add, network.name)):
                     results.add(network.name, {"cut off after, s": seconds})
                 network.end()
                 if warnings := network.warnings():
                     results.add(network.name, {"warnings": warnings})
-            for network in left:
-                results.add(network.name, {"failed": "not built in time"})
         finally:
-            for network in left:
+            for network in started:
                 network.end()
+                results.log(network.name, network.log())
 
 
-def command(words: list[str], seconds: float) -> Facts:
-    """Run a command for a limited time."""
+def commands(wanted: Mapping[str, list[str]], seconds: float, results: Results) -> None:
+    """Run Python with some arguments each, all at the same time, for a limited time."""
     start = time.monotonic()
-    try:
-        run = subprocess.run(
-            [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=seconds
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"took more than {seconds:.0f} s"}
-    lines = (run.stdout + run.stderr).splitlines()[-LINES_OF_ERROR:]
-    return {"exit code": run.returncode, "seconds": time.monotonic() - start, "end": lines}
+    with tempfile.TemporaryDirectory() as folder:
+        logs = {name: Path(folder) / str(number) for number, name in enumerate(wanted)}
+        running = {
+            name: subprocess.Popen(
+                [sys.executable, *words],
+                cwd=ROOT,
+                stdout=logs[name].open("w"),
+                stderr=subprocess.STDOUT,
+            )
+            for name, words in wanted.items()
+        }
+        for name, process in running.items():
+            try:
+                process.wait(max(0.1, start + seconds - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            text = logs[name].read_text()
+            end = [line for line in text.splitlines() if not line.startswith("{")]
+            for line in text.splitlines():
+                if line.startswith("{"):
+                    results.add(name, json.loads(line))
+            passed = time.monotonic() - start
+            results.add(
+                name, {"exit code": process.returncode, "seconds": passed, "end": end[-3:]}
+            )
+            results.log(name, text)
 
 
-TRAINING = """
-from panoptic_ros.training.trainer import train
-import tempfile
-streets = {"set": "synthetic_streets", "settings": {"number": 64, "size": [360, 480]}}
-train({"model": {"config": "config/networks/fpsnet_small.yaml"}, "data": [streets], "batch": 16,
-       "augmentation": {"crop_size": [288, 384]}, "iterations": 300, "workers": 8,
-       "optimiser": {"name": "adamw", "lr": 0.001}}, tempfile.mkdtemp(), device="DEVICE")
-"""
+def tests() -> dict[str, list[str]]:
+    """Return the arguments of the tests that need a GPU, in parts that take equally long."""
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    parts = {
+        f"tests of {name}'s graph": [
+            *pytest,
+            "test/test_frame_graph.py",
+            "-k",
+            f"eager and {name}",
+        ]
+        for name in NETWORKS
+    }
+    return {"tests of kernels": [*pytest, "test/ops", "-k", "triton"], **parts}
 
 
 class Results:
@@ -175,7 +204,7 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "gpu.json"
+        self._file, self._logs = folder / "gpu.json", (folder / "logs.txt").open("w")
         self._begin = time.monotonic()
         self.facts: dict[str, Facts] = {}
 
@@ -187,6 +216,11 @@ class Results:
             limit = f" (to reach {TO_REACH[name]})" if name in TO_REACH else ""
             print(f"{self._passed():4.0f} {part}: {name}: {text}{limit}", flush=True)
         self._file.write_text(json.dumps(self.facts, indent=1))
+
+    def log(self, part: str, text: str) -> None:
+        """Keep all that a part wrote."""
+        self._logs.write(f"\n===== {part}\n{text}\n")
+        self._logs.flush()
 
     def _passed(self) -> float:
         return time.monotonic() - self._begin
@@ -226,14 +260,14 @@ def main() -> None:
     end = time.monotonic() + 60 * options.minutes
     results = Results(options.output)
     networks(options, results, end)
-    parts = {
-        "tests": ["-m", "pytest", "-q", "test/test_frame_graph.py", "test/engines", "test/ops"],
-        "training": ["-c", TRAINING.replace("DEVICE", options.device)],
-    }
-    for name, words in parts.items():
-        left = end - time.monotonic()
-        if left > 30 and not (options.quick or options.only):
-            results.add(name, command(words, min(left, 180)))
+    left = end - time.monotonic()
+    if not (options.only or options.quick) and left > 30:
+        commands(tests(), min(left, TESTS), results)
+    left = end - time.monotonic()
+    if not options.only and left > 30:
+        words = ["-m", "benchmarks.gpu_training", "--device", options.device]
+        quick = ["--seconds", "1", "--batch", "2"] if options.quick else []
+        commands({"training": [*words, *quick]}, min(left, TRAINING), results)
     print(results.table(), flush=True)
 
 

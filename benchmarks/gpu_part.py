@@ -11,11 +11,12 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.papers import CAMERAS
@@ -25,6 +26,7 @@ from benchmarks.scenes import Layout
 from panoptic_ros.benchmark.measure import load_any
 from panoptic_ros.benchmark.pictures import street_images
 from panoptic_ros.segmenter import Segmenter
+from panoptic_ros.truth import FrameSize
 
 MOST_KERNELS = 8  # that are named
 SECONDS = 4  # for one set of timings
@@ -77,14 +79,17 @@ def measure(segmenter: Segmenter, quick: bool) -> None:
     say(**_agreement(segmenter, images))
     with torch.inference_mode():
         memory = _reserved(device)
-        say(**{"memory, MB": memory / 1e6})
-        batch, sizes = segmenter.prepare([torch.from_numpy(images[0]).to(device)])
+        say(**{"memory, MB": memory / 1e6, **_memory(segmenter)})
+        pixels = torch.from_numpy(images[0]).to(device)
+        batch, sizes = segmenter.prepare([pixels])
         forward = forwards[0][1] if forwards else segmenter.forward
         bare = times(forward=captured(lambda: forward(batch), device))
         ratio = frame["frame, ms"] / bare["forward, ms"]
         say(**bare, **{"frame / forward": ratio})
         say(**_profile(lambda: segmenter(images[0]), device))
         raw = {name: value.clone() for name, value in segmenter.forward(batch).items()}
+        split = bare | times(**_other_steps(segmenter, pixels, raw, sizes))
+        say(**{"split": {name: round(ms, 4) for name, ms in split.items()}})
         calls = {}
         for count in (0, 200):
             layout = Layout.of(count, len(segmenter.network.thing_ids), sizes[0].valid)
@@ -108,6 +113,42 @@ def measure(segmenter: Segmenter, quick: bool) -> None:
     )
     one = [images[0].shape[:2]]
     say(**times(eager_frame=lambda: segmenter.segment_eagerly(images[:1], one)))
+
+
+def _other_steps(
+    segmenter: Segmenter, pixels: Tensor, raw: Mapping[str, Tensor], sizes: Sequence[FrameSize]
+) -> dict[str, Call]:
+    """Return what a frame does beside its forward, one by one: each waits on its own."""
+    device = segmenter.device
+    image, pinned = pixels.cpu(), torch.empty_like(pixels, device="cpu")
+    pinned = pinned.pin_memory() if device.type == "cuda" else pinned
+    labels = segmenter.predict(raw, sizes)[0].labels
+    host = torch.empty_like(labels, device="cpu", pin_memory=device.type == "cuda")
+    return {
+        "copy_in": lambda: np.copyto(pinned.numpy(), image.numpy()),
+        "upload": captured(lambda: pixels.copy_(pinned, non_blocking=True), device),
+        "prepare": captured(lambda: segmenter.prepare([pixels]), device),
+        "predict": captured(lambda: segmenter.predict(raw, sizes), device),
+        "download": captured(lambda: host.copy_(labels, non_blocking=True), device),
+        "copy_out": lambda: host.numpy().copy(),
+        "whole_frame": lambda: segmenter(image.numpy()),
+    }
+
+
+def _memory(segmenter: Segmenter) -> dict[str, Any]:
+    """Return what the network's weights take, and what is reserved and in use, by pool."""
+    weights = {t.data_ptr(): t for t in (*segmenter.network.parameters(),)}
+    facts: dict[str, Any] = {"weights, MB": sum(t.nbytes for t in weights.values()) / 1e6}
+    if segmenter.device.type != "cuda":
+        return facts
+    pools: dict[str, list[int]] = {}
+    for segment in torch.cuda.memory_snapshot():
+        name = f"pool {segment['segment_pool_id']} stream {segment['stream']}"
+        pool = pools.setdefault(name, [0, 0, 0])
+        pool[0] += segment["total_size"] // 2**20
+        pool[1] += segment["allocated_size"] // 2**20
+        pool[2] = max(pool[2], segment["total_size"] // 2**20)
+    return {**facts, "MiB reserved, in use, largest segment": pools}
 
 
 def captured(call: Call, device: torch.device) -> Call:
