@@ -94,6 +94,10 @@ class PanopticPrediction:
         overflow: Instances beyond ``MAX_INSTANCES`` of one class. Their pixels carry instance 0
             of their class; together they make one segment, which is not a stuff segment.
         timings: Seconds per stage of the call that made this prediction (of its whole batch).
+        confidence: uint8, (H, W), of every pixel, 0..255 for 0..1; None where nobody asked for
+            it. A thing has the score of its segment. Stuff has the probability of its class at
+            the pixel in networks that predict one (all but Panoptic FCN, where it has the score
+            of its segment). Void has 0.
     """
 
     labels: np.ndarray
@@ -101,6 +105,7 @@ class PanopticPrediction:
     categories: tuple[Category, ...]
     overflow: int = 0
     timings: Mapping[str, float] = field(default_factory=dict)
+    confidence: np.ndarray | None = None
 
     @property
     def instances(self) -> tuple[Segment, ...]:

@@ -6,6 +6,7 @@ Nothing here knows ROS. The node, the evaluator and the benchmarks all come thro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.folding import fold_batch_norm
 from panoptic_ros.ops.segments import EncodedSegments, encode_segments
-from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
+from panoptic_ros.ops.tables import describe_segments
+from panoptic_ros.prediction import Category, PanopticPrediction
 from panoptic_ros.quantized import read_quantized
 from panoptic_ros.transfer import download, upload
 from panoptic_ros.truth import FrameSize, PredictionOptions
@@ -75,7 +77,6 @@ class Segmenter:
         self.precision = resolve_precision(precision, self.device, engine)
         self.resolution = check_resolution(resolution or config.input.resolution)
         self._padded = network.padded_size(self.resolution)
-        self._categories = {category.id: category for category in config.categories}
         computed_in, quantized = self.precision, None
         if self.precision == "int8":
             computed_in, engine = resolve_precision("auto", self.device), "openvino"
@@ -90,7 +91,7 @@ class Segmenter:
                 self._network, self.device, computed_in, self._padded, config.settings, quantized
             )
             self._engine = make_engine(engine, source)
-            self.graphs = None
+            self.graphs = self._confident_graphs = None
             if self.device.type == "cuda":
                 steps = FrameSteps(self.prepare, self._encode)
                 self.graphs = FrameGraphs(self._engine, steps, self.device)
@@ -166,6 +167,7 @@ class Segmenter:
         self,
         images: np.ndarray | Sequence[np.ndarray],
         output_sizes: Sequence[tuple[int, int]] | None = None,
+        confidence: bool = False,
     ) -> PanopticPrediction | list[PanopticPrediction]:
         """Segment one image or a list of them, which go through the network as one batch.
 
@@ -174,6 +176,7 @@ class Segmenter:
                 view of a BGR image costs no copy.
             output_sizes: (height, width) of each prediction, for images that come smaller than
                 their camera took them; by default the size of each image.
+            confidence: Whether the predictions tell how sure the network is of every pixel.
 
         Returns:
             One prediction per image, at its output size; a list for a list.
@@ -183,7 +186,7 @@ class Segmenter:
             DeviceError: The device is out of memory.
         """
         if isinstance(images, np.ndarray):
-            return self([images], output_sizes)[0]
+            return self([images], output_sizes, confidence)[0]
         if output_sizes is None:
             output_sizes = [image.shape[:2] for image in images]
         if len(output_sizes) != len(images):
@@ -193,27 +196,41 @@ class Segmenter:
         if not images:
             return []
         try:
-            return self._segment(images, output_sizes)
+            return self._segment(images, output_sizes, confidence)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise out_of_memory(self.device) from error
 
     @torch.inference_mode()
     def _segment(
-        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+        self,
+        images: Sequence[np.ndarray],
+        output_sizes: Sequence[tuple[int, int]],
+        confidence: bool,
     ) -> list[PanopticPrediction]:
         if self.graphs is None:
-            return self.segment_eagerly(images, output_sizes)
+            return self.segment_eagerly(images, output_sizes, confidence)
+        graphs = self._graphs_with_confidence() if confidence else self.graphs
         with CUDA_LOCK:
-            replayed = self.graphs(images, output_sizes, self.options)
+            replayed = graphs(images, output_sizes, self.options)
             if replayed is None:
-                return self.segment_eagerly(images, output_sizes)
+                return self.segment_eagerly(images, output_sizes, confidence)
         results, timings = replayed
-        return [self._describe(*arrays, timings) for arrays in results]
+        return [describe_segments(*arrays, self.categories, timings) for arrays in results]
+
+    def _graphs_with_confidence(self) -> FrameGraphs:
+        """Return graphs of their own, made when the first one asks: others pay nothing."""
+        if self._confident_graphs is None:
+            steps = FrameSteps(self.prepare, partial(self._encode, confidence=True))
+            self._confident_graphs = FrameGraphs(self._engine, steps, self.device)
+        return self._confident_graphs
 
     @torch.inference_mode()
     def segment_eagerly(
-        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+        self,
+        images: Sequence[np.ndarray],
+        output_sizes: Sequence[tuple[int, int]],
+        confidence: bool = False,
     ) -> list[PanopticPrediction]:
         """Do what a call does, without a CUDA graph; see there."""
         clock = StageClock(self.device)
@@ -226,12 +243,12 @@ class Segmenter:
         clock.stop("preprocess")
         raw = self.forward(batch)
         clock.stop("forward")
-        encoded = self.predict(raw, sizes)
+        encoded = self.predict(raw, sizes, confidence)
         clock.stop("predict")
         downloaded = download(encoded)
         clock.stop("download")
         timings = clock.seconds()
-        return [self._describe(*arrays, timings) for arrays in downloaded]
+        return [describe_segments(*arrays, self.categories, timings) for arrays in downloaded]
 
     def prepare(self, images: Sequence[Tensor]) -> tuple[Tensor, list[FrameSize]]:
         """Make the network's input of images, uint8 (H, W, 3), RGB, on the device.
@@ -248,57 +265,21 @@ class Segmenter:
         return self._engine(batch)
 
     @torch.inference_mode()
-    def predict(self, raw: dict[str, Tensor], sizes: list[FrameSize]) -> list[EncodedSegments]:
+    def predict(
+        self, raw: dict[str, Tensor], sizes: list[FrameSize], confidence: bool = False
+    ) -> list[EncodedSegments]:
         """Turn raw maps into label images and tables, on the device."""
-        return self._encode(raw, sizes, self.options)
+        return self._encode(raw, sizes, self.options, confidence)
 
     def _encode(
         self,
         raw: dict[str, Tensor],
         sizes: Sequence[FrameSize],
         options: PredictionOptions | Thresholds,
+        confidence: bool = False,
     ) -> list[EncodedSegments]:
+        things, limit = self._network.thing_ids, options.stuff_area_limit
         return [
-            encode_segments(segments, self._network.thing_ids, options.stuff_area_limit)
+            encode_segments(segments, things, limit, confidence)
             for segments in self._network.predict(raw, sizes, options)
         ]
-
-    def _describe(
-        self, labels: np.ndarray, table: np.ndarray, timings: dict[str, float]
-    ) -> PanopticPrediction:
-        rows = table[table[:, 1] > 0]
-        thing_labels = [
-            int(row[0]) for row in rows if self._categories[int(row[0]) // LABEL_DIVISOR].is_thing
-        ]
-        overflow = sum(label % LABEL_DIVISOR == 0 for label in thing_labels)
-        segments = [self._segment_from(row) for row in _join_equal_labels(rows)]
-        segments.sort(key=lambda s: (not s.is_thing, -s.score if s.is_thing else s.class_id))
-        return PanopticPrediction(labels, tuple(segments), self.categories, overflow, timings)
-
-    def _segment_from(self, row: np.ndarray) -> Segment:
-        label, area, x1, y1, x2, y2 = (int(value) for value in row[:6])
-        category = self._categories[label // LABEL_DIVISOR]
-        return Segment(
-            id=label,
-            class_id=category.id,
-            class_name=category.name,
-            is_thing=category.is_thing,
-            score=float(row[6]),
-            area=area,
-            bbox=(x1, y1, x2 - x1 + 1, y2 - y1 + 1),
-            center=(float(row[7]), float(row[8])),
-        )
-
-
-def _join_equal_labels(rows: np.ndarray) -> np.ndarray:
-    """Join the rows of instances that share instance 0 of their class into one row each."""
-    labels, first, count = np.unique(rows[:, 0], return_index=True, return_counts=True)
-    joined = rows[first].copy()
-    for label, row in zip(labels[count > 1], joined[count > 1], strict=True):
-        same = rows[rows[:, 0] == label]
-        row[1] = same[:, 1].sum()
-        row[2:4] = same[:, 2:4].min(0)
-        row[4:7] = same[:, 4:7].max(0)
-        row[7:9] = np.average(same[:, 7:9], axis=0, weights=same[:, 1])
-        joined[labels == label] = row
-    return joined

@@ -46,6 +46,22 @@ class PredictionOptions:
             raise ValueError(f"stuff_area_limit is {self.stuff_area_limit}; expected 0 or more")
 
 
+class ClassLogits(NamedTuple):
+    """What a network says of each class at each place, where its classes exclude each other.
+
+    Attributes:
+        logits: (C, h, w), any float type; their softmax over C is the probability.
+        class_ids: int64, (C,): category id of each channel, 0 for what is no stuff class of its
+            own. Things may share one or have several.
+        covered: Rows and columns of the grid that lie under the image, perhaps broken ones; what
+            is behind them is padding.
+    """
+
+    logits: Tensor
+    class_ids: Tensor
+    covered: tuple[float, float]
+
+
 class SegmentMap(NamedTuple):
     """The segments of one image, in S fixed slots, on the device that made them.
 
@@ -54,11 +70,13 @@ class SegmentMap(NamedTuple):
         class_ids: int64, (S,): category id of each slot, 0 for an empty slot. A stuff class
             has at most one slot.
         scores: float32, (S,): confidence 0..1; 1 for stuff without a score of its own.
+        logits: From which the stuff was chosen, in networks that have them.
     """
 
     slots: Tensor
     class_ids: Tensor
     scores: Tensor
+    logits: ClassLogits | None = None
 
 
 @dataclass

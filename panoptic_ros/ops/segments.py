@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from panoptic_ros.ops.confidence import pixel_confidence
 from panoptic_ros.prediction import LABEL_DIVISOR, MAX_INSTANCES
 from panoptic_ros.truth import SegmentMap
 
@@ -19,7 +20,8 @@ class EncodedSegments(NamedTuple):
     """A label image and the table of its segments.
 
     Attributes:
-        labels: int16, (H, W): the bits of the uint16 label image.
+        labels: int16, (H, W): the bits of the uint16 label image. With confidence, (2, H, W):
+            behind it that of every pixel, 0..255.
         table: float64, (S, 9), a row per slot: label, area, x1, y1, x2, y2 (inclusive box),
             score, centre x, centre y. Rows of area 0 are empty.
     """
@@ -29,7 +31,10 @@ class EncodedSegments(NamedTuple):
 
 
 def encode_segments(
-    segments: SegmentMap, thing_ids: Tensor, stuff_area_limit: int = 0
+    segments: SegmentMap,
+    thing_ids: Tensor,
+    stuff_area_limit: int = 0,
+    confidence: bool = False,
 ) -> EncodedSegments:
     """Number the instances of each class by score, best first, and measure every segment.
 
@@ -40,8 +45,9 @@ def encode_segments(
         segments: Slots (H, W) with values 0..S, and what is in each of the S slots.
         thing_ids: Category ids that are things, (N_things,).
         stuff_area_limit: In pixels of the label image.
+        confidence: Whether to give that of every pixel, too.
     """
-    slots, class_ids, scores = segments
+    slots, class_ids, scores, _ = segments
     extent = (_extent_by_runs if slots.device.type == "cpu" else _extent_by_counts)(
         slots, class_ids.numel()
     )
@@ -55,6 +61,8 @@ def encode_segments(
     label = torch.where(present, class_ids * LABEL_DIVISOR + instance, 0)
     of_slot = torch.cat((label.new_zeros(1), label)).to(torch.int32).to(torch.int16)
     labels = of_slot.index_select(0, slots.flatten()).view(slots.shape)
+    if confidence:
+        labels = torch.stack((labels, pixel_confidence(segments, ~is_thing, present)))
 
     columns = (label, area, *extent[1:5], scores, *extent[5:])
     return EncodedSegments(labels, torch.stack([v.double() for v in columns], dim=1))

@@ -21,7 +21,7 @@ def small(request):
 
 
 def check_contract(network: PanopticNetwork, segments: SegmentMap, size: tuple[int, int]) -> None:
-    slots, class_ids, scores = segments
+    slots, class_ids, scores = segments[:3]
     assert slots.shape == size
     assert (slots.dtype, class_ids.dtype) == (torch.int32, torch.int64)
     assert class_ids.ndim == 1 and class_ids.shape == scores.shape
@@ -103,6 +103,30 @@ def test_nothing_found_is_no_error(small):
         check_contract(network, segments, size.output)
         assert things_in(network, segments) == 0
         encode_segments(segments, network.thing_ids)
+
+
+@torch.inference_mode()
+def test_confidence_is_the_probability_of_the_class_of_a_pixel(small):
+    """That of stuff equals the softmax of the logits, interpolated by PyTorch."""
+    network, size = small.network, small.size
+    (segments,) = network.predict(small.raw(1), [FrameSize(size, size)], OPTIONS)
+    plain = encode_segments(segments, network.thing_ids)
+    labels, confidence = encode_segments(segments, network.thing_ids, confidence=True).labels
+    assert (labels == plain.labels).all()
+    expected = torch.cat((torch.zeros(1), segments.scores))[segments.slots.long()]
+    if small.name != "panoptic_fcn":
+        logits = segments.logits
+        step = [int(n / covered) for n, covered in zip(size, logits.covered, strict=True)]
+        whole = [n * s for n, s in zip(logits.logits.shape[1:], step, strict=True)]
+        probability = torch.nn.functional.interpolate(
+            logits.logits.float().softmax(0)[None], whole, mode="bilinear"
+        )[0, :, : size[0], : size[1]]
+        for slot, class_id in enumerate(segments.class_ids, start=1):
+            if class_id in network.stuff_ids:
+                (channel,) = (logits.class_ids == class_id).nonzero()[0]
+                expected = torch.where(segments.slots == slot, probability[channel], expected)
+    assert (confidence - expected * 255).abs().max() <= 0.51
+    assert len(confidence.unique()) > 3
 
 
 # Through the Segmenter

@@ -68,7 +68,10 @@ def test_a_frame_never_touches_the_host(name):
             raw = network(batch)
             found = network.predict(raw, sizes, config.options)
             encoded = [encode_segments(segments, network.thing_ids, 10) for segments in found]
+            confident = [encode_segments(item, network.thing_ids, 10, True) for item in found]
     assert not host.operations
+    for item, (_, output) in zip(confident, sizes, strict=True):
+        assert item.labels.device == GPU and item.labels.shape == (2, *output)
     for item, (_, output) in zip(encoded, sizes, strict=True):
         assert item.labels.device == item.table.device == GPU
         assert item.labels.shape == output

@@ -35,7 +35,13 @@ from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.slots import slots_in_use
 from panoptic_ros.ops.suppression import Candidates, Detections, suppress, top_candidates
 from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
-from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+from panoptic_ros.truth import (
+    ClassLogits,
+    FrameSize,
+    PanopticTarget,
+    PredictionOptions,
+    SegmentMap,
+)
 
 MAX_OFFSET = 10_000.0  # pixels
 FOCAL_PRIOR = 0.01
@@ -167,7 +173,9 @@ class DenseDetection(PanopticNetwork):
             things = torch.where(scores > 0, self.thing_ids[labels], 0)
             class_ids = torch.cat((things, self.stuff_ids))
             scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
-            segments.append(SegmentMap(resize_nearest(slots, output), class_ids, scores))
+            cells = (valid[0] / 8, valid[1] / 8)
+            logits = ClassLogits(raw["semantic"][i], self.semantic_ids, cells)
+            segments.append(SegmentMap(resize_nearest(slots, output), class_ids, scores, logits))
         return segments
 
     def detect(

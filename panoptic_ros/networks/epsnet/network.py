@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.epsnet.boxes import crop_window, has_area, make_anchors
@@ -28,7 +29,13 @@ from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.ops.masks import Mask, enlarged_masks
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.upsampling import Step, upsampled_argmax
-from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+from panoptic_ros.truth import (
+    ClassLogits,
+    FrameSize,
+    PanopticTarget,
+    PredictionOptions,
+    SegmentMap,
+)
 
 MASKS_PER_CHUNK = 20
 
@@ -163,11 +170,13 @@ class EPSNet(PanopticNetwork):
         masks = _joined(instance_masks(prototypes, coefficients, boxes, size), usable, covered)
         nothing = torch.zeros_like(covered, dtype=torch.int16)
         slots = merge_panoptic(masks, nothing, overlap_threshold)
-        stuff = stuff_map(prototypes, semantic_coefficients, covered & (slots == 0))
+        logits = stuff_logits(prototypes, semantic_coefficients)
+        stuff = stuff_map(logits, covered & (slots == 0))
         stuff = torch.where(stuff > 0, stuff + len(scores), 0)
         class_ids = torch.cat((self.thing_ids[labels] * usable, self.stuff_ids))
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
-        return SegmentMap(torch.where(slots > 0, slots, stuff), class_ids, scores)
+        evidence = ClassLogits(logits, F.pad(self.stuff_ids, (1, 0)), tuple(logits.shape[1:]))
+        return SegmentMap(torch.where(slots > 0, slots, stuff), class_ids, scores, evidence)
 
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
         """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + 2 L_s; see ``training.loss``."""
@@ -198,20 +207,28 @@ def instance_masks(
         yield from enlarged_masks(cropped, 0.5, [Step.to(size, grid)])
 
 
-def stuff_map(prototypes: Tensor, coefficients: Tensor, covered: Tensor) -> Tensor:
-    """Return the stuff class of every pixel: int16, (H, W), 0 for none, else 1..N_stuff.
-
-    S = P Y (equation 1; its softmax does not change the argmax). "Other" competes as class 0
-    and loses 1 where an instance lies, so that stuff shows through gaps between them. The
-    published code leaves the untrained background there when an image has no instance.
+def stuff_logits(prototypes: Tensor, coefficients: Tensor) -> Tensor:
+    """Return S = P Y (equation 1, before its softmax): (1 + N_stuff, h, w), "other" first.
 
     Args:
         prototypes: (k, h, w).
         coefficients: (k, N_stuff + 2).
-        covered: bool, (H, W), where there is any instance.
     """
     logits = torch.einsum("kc,khw->chw", coefficients, prototypes)
-    logits = torch.cat((logits[-1:], logits[1:-1]))
+    return torch.cat((logits[-1:], logits[1:-1]))
+
+
+def stuff_map(logits: Tensor, covered: Tensor) -> Tensor:
+    """Return the stuff class of every pixel: int16, (H, W), 0 for none, else 1..N_stuff.
+
+    "Other" competes as class 0 and loses 1 where an instance lies, so that stuff shows through
+    gaps between them. The published code leaves the untrained background there when an image has
+    no instance.
+
+    Args:
+        logits: (1 + N_stuff, h, w), see ``stuff_logits``.
+        covered: bool, (H, W), where there is any instance.
+    """
     step = Step.to(tuple(covered.shape), logits.shape[1:])
     return upsampled_argmax(logits, step, covered=covered)
 

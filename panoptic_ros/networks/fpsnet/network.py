@@ -20,7 +20,13 @@ from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.networks.layers.retinanet import RetinaNet
 from panoptic_ros.ops.constants import constant
 from panoptic_ros.ops.upsampling import Step, resize_nearest, upsampled_argmax
-from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+from panoptic_ros.truth import (
+    ClassLogits,
+    FrameSize,
+    PanopticTarget,
+    PredictionOptions,
+    SegmentMap,
+)
 
 _STRIDES = {8: 3, 4: 2}  # of the single feature map, and the finest level that it is made of
 
@@ -216,7 +222,11 @@ class FPSNet(PanopticNetwork):
         stuff_scores = found.scores.new_ones(len(sizes), self.stuff_ids.numel())
         scores = torch.cat((found.scores, stuff_scores), dim=1)
         slots = [self._slots(*item) for item in zip(logits, sizes, strict=True)]
-        return [SegmentMap(*item) for item in zip(slots, class_ids, scores, strict=True)]
+        evidence = [
+            ClassLogits(item[: len(ids)], ids, (size.valid[0] / self.stride, size.valid[1] / self.stride))
+            for item, ids, size in zip(logits, class_ids, sizes, strict=True)
+        ]
+        return [SegmentMap(*item) for item in zip(slots, class_ids, scores, evidence, strict=True)]
 
     def _slots(self, logits: Tensor, size: FrameSize) -> Tensor:
         slots = upsampled_argmax(logits, Step((self.stride, self.stride), size.valid)) + 1

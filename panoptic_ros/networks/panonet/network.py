@@ -27,7 +27,13 @@ from panoptic_ros.ops.upsampling import (
     resize_nearest,
     upsampled_argmax,
 )
-from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
+from panoptic_ros.truth import (
+    ClassLogits,
+    FrameSize,
+    PanopticTarget,
+    PredictionOptions,
+    SegmentMap,
+)
 
 _STRIDE = STRIDES[0]  # of the semantic logits and the embedding that are predicted from
 
@@ -189,7 +195,10 @@ class PanoNet(PanopticNetwork):
         slots.view(-1)[pixels] = slots_of(other_class, cells)
         class_ids = torch.cat((self.thing_ids[center_groups.clamp(min=0)] * keep, self.stuff_ids))
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
-        return SegmentMap(resize_nearest(slots, size.output).int(), class_ids, scores)
+        ids = torch.cat((self.thing_ids, self.stuff_ids))
+        covered = (size.valid[0] / _STRIDE, size.valid[1] / _STRIDE)
+        evidence = ClassLogits(semantic, ids, covered)
+        return SegmentMap(resize_nearest(slots, size.output).int(), class_ids, scores, evidence)
 
 
 def cluster_scores(logits: Tensor, groups: Tensor, clusters: Tensor, number: int) -> Tensor:

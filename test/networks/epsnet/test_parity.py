@@ -11,7 +11,7 @@ from panoptic_ros.checkpoints.importing import import_checkpoint
 from panoptic_ros.model_zoo import load_model
 from panoptic_ros.networks.epsnet.boxes import pixel_boxes
 from panoptic_ros.networks.epsnet.detection import fast_nms
-from panoptic_ros.networks.epsnet.network import instance_masks, stuff_map
+from panoptic_ros.networks.epsnet.network import instance_masks, stuff_logits, stuff_map
 from panoptic_ros.truth import FrameSize, PredictionOptions
 
 from ..golden import (
@@ -129,11 +129,10 @@ def test_masks(reference):
 
 def test_semantics(reference):
     """Without instances "other" competes as class 0: that is the authors' channel 54."""
-    stuff = stuff_map(
-        reference.raw["prototypes"][0],
-        reference.raw["semantic_coefficients"][0],
-        torch.zeros(reference.output, dtype=torch.bool),
+    logits = stuff_logits(
+        reference.raw["prototypes"][0], reference.raw["semantic_coefficients"][0]
     )
+    stuff = stuff_map(logits, torch.zeros(reference.output, dtype=torch.bool))
     expected = torch.from_numpy(reference.fields["semantic_argmax_1_to_54"]).long()
     assert_masks_equal("semantics", stuff, expected.where(expected != 54, 0))
 
