@@ -223,7 +223,9 @@ class FPSNet(PanopticNetwork):
         scores = torch.cat((found.scores, stuff_scores), dim=1)
         slots = [self._slots(*item) for item in zip(logits, sizes, strict=True)]
         evidence = [
-            ClassLogits(item[: len(ids)], ids, (size.valid[0] / self.stride, size.valid[1] / self.stride))
+            ClassLogits(
+                item[: len(ids)], ids, (size.valid[0] / self.stride, size.valid[1] / self.stride)
+            )
             for item, ids, size in zip(logits, class_ids, sizes, strict=True)
         ]
         return [SegmentMap(*item) for item in zip(slots, class_ids, scores, evidence, strict=True)]
