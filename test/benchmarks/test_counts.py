@@ -31,7 +31,8 @@ def test_counts_are_the_published_ones(name, resolution, parameters, multiply_ad
     counted = count(CONFIGURATIONS / f"{name}.yaml", resolution)
     assert counted.parameters == pytest.approx(parameters, rel=1e-4)
     # ICNet's number, half of PanoNet's, is of 1025x2049 with Caffe's sizes: 3 % more cells.
-    tolerance = 0.04 if name.startswith("panonet") else 0.02
+    # Dense detection's levelness is convolved before it is enlarged.
+    tolerance = 0.04 if name.startswith(("panonet", "dense_detection")) else 0.02
     assert counted.multiply_adds == pytest.approx(multiply_adds, rel=tolerance)
 
 

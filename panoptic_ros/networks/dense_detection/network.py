@@ -139,7 +139,7 @@ class DenseDetection(PanopticNetwork):
         height, width = maps[0].shape[-2:]
         raw["semantic"] = self.semantic(_join(semantic, (height, width)))
         if self.levelness is not None:
-            raw["levelness"] = self.levelness(_join(local, (2 * height, 2 * width)))
+            raw["levelness"] = convolve_joined(self.levelness, local, (2 * height, 2 * width))
         return raw
 
     def _offsets(self, features: Tensor, scale: Tensor) -> Tensor:
@@ -261,6 +261,28 @@ def _tower(inputs: int, channels: int) -> nn.Sequential:
         convolution = nn.Conv2d(width, channels, 3, padding=1)
         layers += [convolution, nn.GroupNorm(channels // 8, channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
+
+
+def convolve_joined(layer: nn.Conv2d, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Return ``layer(_join(maps, size))`` without the joined maps, for few outputs.
+
+    A 3x3 convolution is the sum of nine 1x1 ones, each shifted; a 1x1 convolution and resizing
+    commute. So the maps are convolved where they are small, and what is resized has nine channels
+    for each output instead of those of all maps.
+    """
+    outputs, resized = layer.out_channels, None
+    for part, features in zip(layer.weight.split(maps[0].shape[1], 1), maps, strict=True):
+        taps = part.permute(2, 3, 0, 1).flatten(0, 2)[..., None, None]
+        own = F.interpolate(F.conv2d(features, taps).float(), size=size, mode="bilinear")
+        resized = own if resized is None else resized + own
+    padded = F.pad(resized, (1, 1, 1, 1)).unflatten(1, (3, 3, outputs))
+    height, width = size
+    shifted = [
+        padded[:, dy, dx, :, dy : dy + height, dx : dx + width]
+        for dy in range(3)
+        for dx in range(3)
+    ]
+    return (sum(shifted) + layer.bias.float()[:, None, None]).to(maps[0].dtype)
 
 
 def _join(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
