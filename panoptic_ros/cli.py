@@ -205,11 +205,14 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the model.")],
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint.")] = True,
     device: Device = "auto",
+    minutes: Annotated[
+        float | None, typer.Option(help="Train so long, not the recipe's iterations.")
+    ] = None,
 ) -> None:
     """Train a model; run it under torchrun for several GPUs."""
     from panoptic_ros.training.trainer import train as run_training
 
-    run_training(config, output, resume=resume, device=device)
+    run_training(config, output, resume=resume, device=device, minutes=minutes)
 
 
 @app.command()

@@ -13,8 +13,8 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from panoptic_ros.data.targets import compact_target
 from panoptic_ros.truth import PanopticTarget
 
-_EDGE = 3  # pixels over which a pasted thing fades into the image
-_CONTEXT = 0.5  # what is occluded by more of the image than this is a poor example
+EDGE = 3  # pixels over which a pasted thing fades into the image
+CONTEXT = 0.5  # what is occluded by more of the image than this is a poor example
 
 
 def paste_things(
@@ -47,7 +47,7 @@ def paste_things(
     number = int(torch.randint(at_most + 1, ()))
     chosen = instances[torch.randperm(len(instances))[:number]]
     inside = torch.isin(other.slots, chosen + 1)
-    if not inside.any() or inside.float().mean() > _CONTEXT:
+    if not inside.any() or inside.float().mean() > CONTEXT:
         return image, target
     segments = len(target.class_ids)
     slots = torch.where(inside, other.slots + segments, target.slots)
@@ -61,5 +61,5 @@ def paste_things(
 
 def _blended(image: Tensor, other: Tensor, inside: Tensor) -> Tensor:
     """Lay ``other`` over an image where ``inside`` is true, with soft edges."""
-    weight = gaussian_blur(inside[None].float(), [_EDGE, _EDGE])
+    weight = gaussian_blur(inside[None].float(), [EDGE, EDGE])
     return (image + (other.float() - image) * weight).round().to(torch.uint8)

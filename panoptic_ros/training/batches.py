@@ -34,7 +34,7 @@ DATA_SETS = {
     "synthetic_streets": ("panoptic_ros.data.synthetic", "SyntheticStreets"),
 }
 
-_BLOCK = 1000  # samples over which the mix has exactly its weights
+BLOCK = 1000  # samples over which the mix has exactly its weights
 
 
 class PanopticData(Protocol):
@@ -71,19 +71,26 @@ class Batch:
             float32 images (B, 3, H, W), channels last, H and W multiples of ``size_divisor``;
             and the targets at the same size, padding void.
         """
-        sides = np.max([image.shape[-2:] for image in self.images], axis=0)
-        height, width = (int(-(-side // size_divisor) * size_divisor) for side in sides)
+        largest = np.max([image.shape[-2:] for image in self.images], axis=0)
+        height, width = padded_size(largest, size_divisor)
         images = [
-            _pad(input_format.normalise(image.to(device)), height, width) for image in self.images
+            pad(input_format.normalise(image.to(device)), height, width) for image in self.images
         ]
         targets = [target.to(device) for target in self.targets]
         for target in targets:
-            target.slots = _pad(target.slots, height, width)
+            target.slots = pad(target.slots, height, width)
         batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
         return batch, targets
 
 
-def _pad(image: Tensor, height: int, width: int) -> Tensor:
+def padded_size(size: Sequence[int], divisor: int) -> tuple[int, int]:
+    """Return the next (height, width) that are multiples of ``divisor``."""
+    height, width = (int(-(-side // divisor) * divisor) for side in size)
+    return height, width
+
+
+def pad(image: Tensor, height: int, width: int) -> Tensor:
+    """Pad on the right and at the bottom with zeros."""
     return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 
@@ -141,7 +148,7 @@ class SampleOrder:
 
     def __getitem__(self, number: int) -> tuple[int, int]:
         """Return (data set, image) of a sample."""
-        block, place = divmod(number, _BLOCK)
+        block, place = divmod(number, BLOCK)
         sources, ranks = _block(self._seed, block, self._quotas)
         source = int(sources[place])
         count = block * self._quotas[source] + int(ranks[place])
@@ -168,10 +175,10 @@ def _epoch(seed: int, source: int, epoch: int, length: int) -> np.ndarray:
 
 
 def _quotas(weights: Sequence[float]) -> tuple[int, ...]:
-    """Share _BLOCK samples out by weight; what rounding leaves goes to the largest remainders."""
-    exact = np.asarray(weights, float) / np.sum(weights) * _BLOCK
+    """Share BLOCK samples out by weight; what rounding leaves goes to the largest remainders."""
+    exact = np.asarray(weights, float) / np.sum(weights) * BLOCK
     quotas = np.floor(exact).astype(int)
-    for source in np.argsort(quotas - exact, kind="stable")[: _BLOCK - quotas.sum()]:
+    for source in np.argsort(quotas - exact, kind="stable")[: BLOCK - quotas.sum()]:
         quotas[source] += 1
     return tuple(quotas.tolist())
 
@@ -205,7 +212,7 @@ class TrainingMix(Dataset):
         seed_all((self._seed, 3, number))
         image, target = self._augment(*self._sets[source][index])
         if self._augment.paste:
-            other, place = self._order[number + int(torch.randint(1, _BLOCK, ()))]
+            other, place = self._order[number + int(torch.randint(1, BLOCK, ()))]
             pasted = self._augment(*self._sets[other][place])
             image, target = paste_things(image, target, *pasted, self._augment.paste)
         return image, target, f"data[{source}][{index}]"

@@ -25,7 +25,8 @@ def build_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.op
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+        fused = groups[0]["params"][0].is_cuda  # one launch instead of one per kind of tensor
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
     return torch.optim.Adadelta(groups, lr=settings.lr)
 
 
@@ -56,14 +57,14 @@ def _unique(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     return list(dict.fromkeys(parameters))
 
 
-def learning_rate_factor(settings: ScheduleSettings, step: int, iterations: int) -> float:
+def learning_rate_factor(settings: ScheduleSettings, step: float, iterations: int) -> float:
     """Return what the base learning rate is multiplied with at a step.
 
     The linear warm-up multiplies the schedule's own value, so the two overlap.
 
     Args:
         settings: Kind of the schedule and its constants.
-        step: Optimiser steps done before this one, 0..iterations - 1.
+        step: Place on the schedule: optimiser steps done before this one, 0..iterations.
         iterations: Optimiser steps of the whole stage.
     """
     progress = step / iterations

@@ -25,12 +25,14 @@ class Progress:
     Args:
         folder: Receives ``log.jsonl`` and TensorBoard's event files.
         stage: Name of the stage.
-        iterations: Steps of the stage.
+        iterations: Steps of the stage; None where the clock ends it.
         done: Steps that were done before, by a run that this one resumes.
         every: Steps between two entries, which hold means over the steps since the last.
     """
 
-    def __init__(self, folder: Path, stage: str, iterations: int, done: int, every: int) -> None:
+    def __init__(
+        self, folder: Path, stage: str, iterations: int | None, done: int, every: int
+    ) -> None:
         self._stage, self._every = stage, every
         self._sums: dict[str, float] = defaultdict(float)
         self._count = 0
@@ -91,19 +93,20 @@ class _Lines:
 
     PERIOD = 10.0  # seconds
 
-    def __init__(self, stage: str, iterations: int, done: int) -> None:
+    def __init__(self, stage: str, iterations: int | None, done: int) -> None:
         self._stage, self._iterations = stage, iterations
         self._start, self._done = time.monotonic(), done
         self._due = 0.0
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
         now = time.monotonic()
-        if now < self._due and step < self._iterations:
+        if now < self._due and step != self._iterations:
             return
         self._due = now + self.PERIOD
         rate = (step - self._done) / (now - self._start)
         told = " ".join(f"{name} {value:.4g}" for name, value in values.items())
-        line = f"{self._stage}: step {step} of {self._iterations}, {rate:.2f} steps/s, {told}"
+        count = f"{step} of {self._iterations}" if self._iterations else f"{step}"
+        line = f"{self._stage}: step {count}, {rate:.2f} steps/s, {told}"
         print(line, file=sys.stderr, flush=True)
 
 

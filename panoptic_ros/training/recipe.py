@@ -178,6 +178,8 @@ class Recipe:
         validation: Data set that the best weights are chosen by; none when absent.
         seed: Of the initial weights, the data order and all augmentation.
         workers: Processes that prepare batches; 0 for none.
+        on_device: Keep all images decoded on the device, and augment whole batches there, without
+            workers. For data sets that fit into its memory; ``data.views`` names the differences.
         log_every: Steps between two log entries.
         evaluate_every: Steps between two evaluations; also made after the last step of a stage.
         checkpoint_every: Steps between two checkpoints, which is what a kill may cost.
@@ -187,6 +189,7 @@ class Recipe:
     validation: DataSource | None = None
     seed: int = 0
     workers: int = 1
+    on_device: bool = False
     log_every: int = 20
     evaluate_every: int = 1000
     checkpoint_every: int = 200

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from panoptic_ros.devices import PRECISIONS, resolve_precision
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.networks.base import PanopticNetwork
-from panoptic_ros.training.batches import Batch, seed_all
+from panoptic_ros.training.batches import seed_all
 from panoptic_ros.training.distributed import Processes
 from panoptic_ros.training.optimisers import (
     Ema,
@@ -26,6 +26,17 @@ from panoptic_ros.training.optimisers import (
 from panoptic_ros.training.recipe import Stage
 from panoptic_ros.training.start import check_prefixes, has_prefix
 from panoptic_ros.truth import PanopticTarget
+
+
+class TrainingBatch(Protocol):
+    """Samples: ``batches.Batch`` or ``device_batches.DeviceBatch``."""
+
+    names: list[str]
+
+    def to_network(
+        self, input_format: InputFormat, size_divisor: int, device: torch.device
+    ) -> tuple[Tensor, list[PanopticTarget]]:
+        """Return the network's input, (B, 3, H, W), and the truth of the same size."""
 
 
 class TrainingError(RuntimeError):
@@ -92,8 +103,15 @@ class StageTrainer:
         """The network to evaluate and to save: the moving average, or the trained one."""
         return self._ema.network if self._ema else self._network
 
-    def train_step(self, parts: Sequence[Batch]) -> dict[str, float]:
+    def train_step(
+        self, parts: Sequence[TrainingBatch], place: float | None = None
+    ) -> dict[str, float]:
         """Make one optimiser step on the parts of a batch.
+
+        Args:
+            parts: Of the batch.
+            place: Where on the schedule the step is, 0 to the stage's iterations; by default the
+                number of steps before it.
 
         Returns:
             The loss terms, their sum ``loss``, the gradient's L2 norm before clipping, and the
@@ -104,7 +122,9 @@ class StageTrainer:
         """
         seed_all((self._seed, 4, self.step, self._processes.rank))
         rate = self._stage.optimiser.lr * learning_rate_factor(
-            self._stage.schedule, self.step, self._stage.iterations
+            self._stage.schedule,
+            self.step if place is None else place,
+            self._stage.iterations,
         )
         set_learning_rate(self._optimiser, rate)
         self._optimiser.zero_grad(set_to_none=True)
@@ -121,7 +141,7 @@ class StageTrainer:
             self._ema.update(self._network, self.step)
         return {"loss": sum(terms.values()), **terms, "gradient_norm": norm, "lr": rate}
 
-    def _backward(self, part: Batch, weight: float, is_last: bool) -> dict[str, float]:
+    def _backward(self, part: TrainingBatch, weight: float, is_last: bool) -> dict[str, float]:
         """Add the gradient of one part; processes exchange gradients after the last one."""
         images, targets = part.to_network(self._format, self._network.size_divisor, self._device)
         exchange = nullcontext() if is_last or self._processes.world == 1 else self._loss.no_sync()
@@ -138,7 +158,7 @@ class StageTrainer:
             self._scaler.scale(total).backward()
         return terms
 
-    def _clip(self, parts: Sequence[Batch], terms: Mapping[str, float]) -> float:
+    def _clip(self, parts: Sequence[TrainingBatch], terms: Mapping[str, float]) -> float:
         """Clip the gradient as the stage says; return its L2 norm before."""
         self._scaler.unscale_(self._optimiser)
         stage = self._stage

@@ -20,24 +20,26 @@ from torch import Tensor
 from panoptic_ros.model_zoo import ModelConfig, save_model
 from panoptic_ros.system import keep_freed_memory, write_file
 from panoptic_ros.training.batches import (
-    Batch,
     PartSampler,
     load_batches,
     seed_all,
     training_mix,
 )
 from panoptic_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from panoptic_ros.training.device_batches import device_mix
 from panoptic_ros.training.distributed import Processes, process_group
 from panoptic_ros.training.fields import RecipeError, differences
 from panoptic_ros.training.progress import LOG_FILE, NoProgress, Progress
 from panoptic_ros.training.recipe import Recipe, Stage, load_recipe
-from panoptic_ros.training.stage_trainer import StageTrainer
+from panoptic_ros.training.schedule_clock import ScheduleClock
+from panoptic_ros.training.stage_trainer import StageTrainer, TrainingBatch
 from panoptic_ros.training.start import model_config, start_network
 from panoptic_ros.training.validation import Evaluation, validation
 
 CHECKPOINT_FILE = "checkpoint.pt"
 BEST_FOLDER = "best"
 LAST_FOLDER = "last"
+MOST_STEPS = 10**9  # where the clock ends a stage
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ def train(
     device: str = "auto",
     changes: Mapping[str, Any] | None = None,
     evaluation: Evaluation | None = None,
+    minutes: float | None = None,
 ) -> TrainingResult:
     """Train a model as a recipe says, from the last checkpoint in ``output`` if there is one.
 
@@ -78,6 +81,8 @@ def train(
         changes: Laid over the recipe's fields.
         evaluation: Gives a network scores, of which ``pq`` counts; replaces the validation data
             of the recipe.
+        minutes: Fit the schedule to the clock: train for so long instead of for the recipe's
+            iterations, which then only tell how the stages share it. Evaluations come on top.
 
     Raises:
         RecipeError: The recipe does not fit.
@@ -86,17 +91,24 @@ def train(
     recipe = load_recipe(config, changes)
     keep_freed_memory()
     with process_group(device) as processes:
-        return _Run(recipe, Path(output), processes, evaluation).train(resume)
+        if minutes is not None and processes.world > 1:
+            raise RecipeError("minutes: for one process; each has a clock of its own")
+        return _Run(recipe, Path(output), processes, evaluation, minutes).train(resume)
 
 
 class _Run:
     """A recipe on its way through its stages."""
 
     def __init__(
-        self, recipe: Recipe, output: Path, processes: Processes, evaluation: Evaluation | None
+        self,
+        recipe: Recipe,
+        output: Path,
+        processes: Processes,
+        evaluation: Evaluation | None,
+        minutes: float | None,
     ) -> None:
         self._recipe, self._output, self._processes = recipe, output, processes
-        self._evaluation = evaluation
+        self._evaluation, self._minutes = evaluation, minutes
         self._scores: dict[str, float] = {}  # of best/, in the stage at work
         self._seconds = 0.0  # of work on the run, runs that this one resumes included
 
@@ -123,6 +135,7 @@ class _Run:
         checkpoint: Mapping[str, Any] | None,
     ) -> Mapping[str, Tensor]:
         """Train one stage and return the weights that the next one starts from."""
+        start = time.monotonic()
         stage, seed = self._recipe.stages[number], self._recipe.seed + number
         config = model_config(stage)
         evaluation = self._evaluation
@@ -136,10 +149,12 @@ class _Run:
         if checkpoint:
             trainer.load_state_dict(checkpoint["trainer"])
             self._scores, self._seconds = checkpoint["scores"], checkpoint["seconds"]
+        clock = ScheduleClock.of(
+            [s.iterations for s in self._recipe.stages], number, self._minutes
+        )
         progress = self._progress(stage, trainer.step)
         try:
-            for _ in self._steps(trainer, stage, config, seed, progress):
-                is_last = trainer.step == stage.iterations
+            for is_last in self._steps(trainer, stage, config, seed, clock, progress, start):
                 if evaluation and (is_last or trainer.step % self._recipe.evaluate_every == 0):
                     self._evaluate(trainer, config, evaluation, progress)
                 if is_last or trainer.step % self._recipe.checkpoint_every == 0:
@@ -156,28 +171,45 @@ class _Run:
         stage: Stage,
         config: ModelConfig,
         seed: int,
+        clock: ScheduleClock,
         progress: Progress,
-    ) -> Iterator[None]:
-        """Make the stage's steps from the trainer's on, and count the seconds they take."""
+        start: float,
+    ) -> Iterator[bool]:
+        """Make the stage's steps from the trainer's on; yields whether that was the last.
+
+        Counts the seconds they take, from ``start`` on, without what is done between them.
+        """
         sampler = PartSampler(
-            range(trainer.step, stage.iterations),
+            range(trainer.step, stage.iterations if clock.end is None else MOST_STEPS),
             stage.batch,
             stage.accumulate,
             self._processes.rank,
             self._processes.world,
         )
+        for batch in _grouped(self._batches(stage, config, seed, sampler), stage.accumulate):
+            place = clock.place(trainer.step, self._seconds + time.monotonic() - start)
+            progress.step(trainer.step + 1, trainer.train_step(batch, place))
+            self._seconds += time.monotonic() - start
+            is_last = clock.is_over(trainer.step, self._seconds)
+            yield is_last
+            if is_last:
+                return
+            start = time.monotonic()
+
+    def _batches(
+        self, stage: Stage, config: ModelConfig, seed: int, sampler: PartSampler
+    ) -> Iterable[TrainingBatch]:
+        if self._recipe.on_device:
+            mix = device_mix(stage, config.categories, seed, self._processes.device)
+            return mix.batches(sampler)
         mix = training_mix(stage, config.categories, seed)
-        parts = _grouped(load_batches(mix, sampler, self._recipe.workers), stage.accumulate)
-        start = time.monotonic() - self._seconds
-        for batch in parts:
-            progress.step(trainer.step + 1, trainer.train_step(batch))
-            self._seconds = time.monotonic() - start
-            yield
+        return load_batches(mix, sampler, self._recipe.workers)
 
     def _progress(self, stage: Stage, done: int) -> Progress:
         if not self._processes.is_first:
             return NoProgress()
-        return Progress(self._output, stage.name, stage.iterations, done, self._recipe.log_every)
+        steps = stage.iterations if self._minutes is None else None
+        return Progress(self._output, stage.name, steps, done, self._recipe.log_every)
 
     def _evaluate(
         self,
@@ -249,7 +281,7 @@ class _Run:
         save_model(self._output / folder, replace(config, card=card), trainer.result)
 
 
-def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+def _grouped(batches: Iterable[TrainingBatch], size: int) -> Iterator[list[TrainingBatch]]:
     """Yield the parts of each step."""
     iterator = iter(batches)
     while parts := list(islice(iterator, size)):
