@@ -153,7 +153,7 @@ def make_targets(slots: Tensor, tables: Sequence[SegmentTable]) -> list[Panoptic
 
 
 def _extents(slots: Tensor, most: int) -> Tensor:
-    """Return tight boxes, int64, (B, most, 4), x1 y1 x2 y2; x1 and x2 are equal without a pixel."""
+    """Return tight boxes, int64, (B, most, 4), x1 y1 x2 y2; without a pixel x2 is x1."""
     height, width = slots.shape[1:]
     rows = torch.arange(height, device=slots.device)[:, None]
     columns = torch.arange(width, device=slots.device)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from panoptic_ros.prediction import MAX_CLASS_ID
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
 
 
@@ -25,6 +26,8 @@ class PanopticNetwork(nn.Module):
 
     Attributes:
         size_divisor: Height and width of the input must be multiples of this.
+        class_weights: float32, (256,): what the pixels of each category id count in the
+            cross-entropy over classes. Ones, as in the papers; a recipe may change them.
     """
 
     size_divisor: int = 32
@@ -33,6 +36,7 @@ class PanopticNetwork(nn.Module):
         super().__init__()
         self.register_buffer("thing_ids", torch.tensor(list(thing_ids)).long(), persistent=False)
         self.register_buffer("stuff_ids", torch.tensor(list(stuff_ids)).long(), persistent=False)
+        self.register_buffer("class_weights", torch.ones(MAX_CLASS_ID + 1), persistent=False)
 
     def padded_size(self, size: Sequence[int]) -> tuple[int, int]:
         """Return the (height, width) of the input for images of a size: the next multiples."""

@@ -134,6 +134,8 @@ class Stage:
         schedule: The learning rate's course.
         clip_norm: Largest L2 norm of the whole gradient; none when absent.
         clip_value: Largest absolute value of a gradient element; none when absent.
+        class_weights: {category name: what its pixels count in the cross-entropy over classes},
+            1 where not given. Panoptic FCN, whose losses count classes alike, takes none.
         precision: ``auto``, ``bf16``, ``fp16`` or ``fp32`` of the forward pass.
         ema: Decay of the moving average of the weights, 0 for none. The average is what is
             evaluated and saved.
@@ -151,6 +153,7 @@ class Stage:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     clip_norm: float | None = None
     clip_value: float | None = None
+    class_weights: dict[str, float] = field(default_factory=dict)
     precision: str = "auto"
     ema: float = 0.0
     start: StartSettings = field(default_factory=StartSettings)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from panoptic_ros.checkpoints import backbones
 from panoptic_ros.checkpoints.importing import misfits, read_state_dict
 from panoptic_ros.model_zoo import ModelConfig, load_model, parse_config
 from panoptic_ros.networks.base import PanopticNetwork
+from panoptic_ros.prediction import MAX_CLASS_ID
 from panoptic_ros.training.fields import RecipeError
 from panoptic_ros.training.recipe import Stage
 
@@ -39,6 +41,7 @@ def start_network(
         RecipeError: A file or a tensor is missing or does not fit; it is named.
     """
     network, start = config.build(), stage.start
+    network.class_weights.copy_(_class_weights(config, stage))
     try:
         if start.backbone:
             load_backbone(network, Path(start.backbone))
@@ -49,6 +52,19 @@ def start_network(
     except (ValueError, OSError) as error:
         raise RecipeError(f"stage {stage.name}: start: {error}") from error
     return network
+
+
+def _class_weights(config: ModelConfig, stage: Stage) -> Tensor:
+    ids = {category.name: category.id for category in config.categories}
+    weights = torch.ones(MAX_CLASS_ID + 1)
+    for name, weight in stage.class_weights.items():
+        if name not in ids or not weight > 0:
+            raise RecipeError(
+                f"stage {stage.name}: class_weights: {name!r}: {weight}; expected a weight above "
+                f"0 of one of {', '.join(ids)}"
+            )
+        weights[ids[name]] = weight
+    return weights
 
 
 def has_prefix(name: str, prefixes: Sequence[str]) -> bool:

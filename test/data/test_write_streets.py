@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from panoptic_ros.data.coco_panoptic import CocoPanoptic
 from panoptic_ros.data.synthetic import StreetScene
@@ -10,8 +11,9 @@ from panoptic_ros.data.write_streets import write_streets
 from panoptic_ros.files.pictures import read_ids
 
 
-def test_written_streets_are_those_of_the_generator(tmp_path):
-    annotations = write_streets(tmp_path, 2, (96, 128), seed=3, progress=False)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_written_streets_are_those_of_the_generator(tmp_path, workers):
+    annotations = write_streets(tmp_path, 2, (96, 128), seed=3, progress=False, workers=workers)
     data = CocoPanoptic(annotations, tmp_path / "images")
     assert len(data) == 2
     image, target = data[1]

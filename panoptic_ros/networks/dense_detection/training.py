@@ -39,7 +39,8 @@ def loss(
     assigned = [assign_locations(target, grid.locations, limits) for target in targets]
     truth = LocationTargets(*map(torch.stack, zip(*assigned, strict=True)))
     terms = box_losses(raw, truth, network.thing_ids)
-    semantics = semantic_loss(raw["semantic"], targets, network.semantic_ids)
+    weights = network.class_weights[network.semantic_ids]
+    semantics = semantic_loss(raw["semantic"], targets, network.semantic_ids, weights)
     terms["semantics"] = network.semantic_weight * semantics
     if network.levelness is not None:
         level = torch.stack([levelness_target(target) for target in targets])
@@ -169,7 +170,10 @@ def offset_iou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def semantic_loss(
-    logits: Tensor, targets: Sequence[PanopticTarget], semantic_ids: Tensor
+    logits: Tensor,
+    targets: Sequence[PanopticTarget],
+    semantic_ids: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the bootstrapped cross-entropy (eq. 15): the mean over the worst 30 % of the pixels.
 
@@ -177,13 +181,15 @@ def semantic_loss(
         logits: float32, (B, N, h, w); resized to the targets.
         targets: The truth of each image.
         semantic_ids: Category ids of the channels, (N,).
+        weights: What the pixels of each channel count, (N,); the worst are chosen weighted.
     """
     ids = torch.stack([target.semantic() for target in targets])
     channel_of = ids.new_full((MAX_CLASS_ID + 1,), -1)
     channel_of[semantic_ids] = torch.arange(len(semantic_ids), device=ids.device)
     truth = channel_of[ids]
     logits = F.interpolate(logits, size=ids.shape[-2:], mode="bilinear")
-    pixels = F.cross_entropy(logits, truth, ignore_index=-1, reduction="none")[truth >= 0]
+    losses = F.cross_entropy(logits, truth, weights, ignore_index=-1, reduction="none")
+    pixels = losses[truth >= 0]
     worst = math.ceil(BOOTSTRAP_FRACTION * pixels.numel())
     return pixels.topk(worst).values.sum() / max(worst, 1)
 

@@ -47,7 +47,13 @@ def loss(network: EPSNet, images: Tensor, targets: Sequence[PanopticTarget]) -> 
     ]
     terms = multibox_loss(raw, targets, instances, classes)
     truth = torch.stack([_semantic_target(network, target) for target in targets])
-    return terms | {"semantic": semantic_loss(raw, truth)}
+    return terms | {"semantic": semantic_loss(raw, truth, _channel_weights(network))}
+
+
+def _channel_weights(network: EPSNet) -> Tensor:
+    """Return what the pixels of each semantic channel count; void is ignored anyway."""
+    stuff, things = (network.class_weights[ids] for ids in (network.stuff_ids, network.thing_ids))
+    return torch.cat((stuff.new_ones(1), stuff, things.mean()[None]))
 
 
 def _instances(network: EPSNet, target: PanopticTarget) -> Tensor:
@@ -183,14 +189,17 @@ def mask_loss(
     return (losses / area).sum() * (number / len(coefficients))
 
 
-def semantic_loss(raw: Mapping[str, Tensor], truth: Tensor) -> Tensor:
+def semantic_loss(
+    raw: Mapping[str, Tensor], truth: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Return the cross-entropy of S = P Y at full size (equation 1), over all pixels.
 
     Args:
         raw: What ``EPSNet.forward`` returned, in float32.
         truth: int64, (B, H, W), 0 for void, which adds nothing but counts in the mean.
+        weights: What the pixels of each class count, (N,).
     """
     logits = torch.einsum("bkc,bkhw->bchw", raw["semantic_coefficients"], raw["prototypes"])
     logits = F.interpolate(logits, size=truth.shape[-2:], mode="bilinear")
-    total = F.cross_entropy(logits, truth, ignore_index=0, reduction="sum")
+    total = F.cross_entropy(logits, truth, weights, ignore_index=0, reduction="sum")
     return SEMANTIC_WEIGHT * total / truth.numel()

@@ -25,6 +25,7 @@ def loss(network: PanoNet, images: Tensor, targets: Sequence[PanopticTarget]) ->
     in L_inst, void takes none in L_sem. Each image counts alike.
     """
     truth = torch.stack([_semantic_target(network, target) for target in targets])
+    weights = network.class_weights[torch.cat((network.thing_ids, network.stuff_ids))]
     seen = network.seen(images)
     terms = {"semantic": images.new_zeros((), dtype=torch.float32)}
     for weight, stride, logits in zip(
@@ -32,7 +33,7 @@ def loss(network: PanoNet, images: Tensor, targets: Sequence[PanopticTarget]) ->
     ):
         reduced = _reduce(truth, stride)
         labelled = (reduced >= 0).sum().clamp(min=1)
-        total = F.cross_entropy(logits.float(), reduced, ignore_index=-1, reduction="sum")
+        total = F.cross_entropy(logits.float(), reduced, weights, ignore_index=-1, reduction="sum")
         terms["semantic"] = terms["semantic"] + weight * total / labelled
     if network.train_instances:
         terms |= _instance_loss(network, seen, targets)
