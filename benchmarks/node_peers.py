@@ -65,7 +65,10 @@ class StandIn:
         self._answers: dict[tuple[int, int], PanopticPrediction] = {}
 
     def __call__(
-        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+        self,
+        images: Sequence[np.ndarray],
+        output_sizes: Sequence[tuple[int, int]],
+        confidence: bool = False,
     ) -> list[PanopticPrediction]:
         """Return the answer for each image."""
         if self._seconds:

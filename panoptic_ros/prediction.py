@@ -57,6 +57,20 @@ def category_fields(categories: Iterable[Category]) -> list[dict[str, Any]]:
     ]
 
 
+def find_categories(categories: Sequence[Category], wanted: Iterable[str]) -> tuple[int, ...]:
+    """Return the ids of the categories that are meant by their name, or by their id as text.
+
+    Raises:
+        ValueError: There is no such category.
+    """
+    by_name = {str(c.id): c.id for c in categories} | {c.name: c.id for c in categories}
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown:
+        known = ", ".join(f"{c.name} ({c.id})" for c in categories)
+        raise ValueError(f"no class {', '.join(map(repr, unknown))}; there are: {known}")
+    return tuple(by_name[name] for name in wanted)
+
+
 @dataclass(frozen=True)
 class Segment:
     """One segment of a label image.
@@ -115,3 +129,18 @@ class PanopticPrediction:
     def semantic(self) -> np.ndarray:
         """Return the class id of every pixel: uint8, (H, W), 0 is void."""
         return (self.labels // LABEL_DIVISOR).astype(np.uint8)
+
+    def mask(self, class_ids: Iterable[int]) -> np.ndarray:
+        """Return where the pixels are of some classes: uint8, (H, W), 255 there, else 0."""
+        shown = np.zeros(MAX_CLASS_ID + 1, np.uint8)
+        shown[list(class_ids)] = 255
+        return shown[self.labels // LABEL_DIVISOR]
+
+    def confidence_or_scores(self) -> np.ndarray:
+        """Return ``confidence``; where nobody asked for it, the score of each pixel's segment."""
+        if self.confidence is not None:
+            return self.confidence
+        score = np.zeros(LABEL_DIVISOR * (MAX_CLASS_ID + 1), np.uint8)
+        for segment in self.segments:
+            score[segment.id] = round(segment.score * 255)
+        return score[self.labels]

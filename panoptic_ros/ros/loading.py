@@ -33,9 +33,12 @@ class SegmenterLike(Protocol):
     options: PredictionOptions
 
     def __call__(
-        self, images: Sequence[np.ndarray], output_sizes: Sequence[tuple[int, int]]
+        self,
+        images: Sequence[np.ndarray],
+        output_sizes: Sequence[tuple[int, int]],
+        confidence: bool,
     ) -> Sequence[PanopticPrediction]:
-        """Segment RGB images to labels of the given (height, width)."""
+        """Segment RGB images to labels of the given (height, width), perhaps with confidence."""
 
     def fit(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) to which the network's input shrinks an image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from panoptic_ros.prediction import find_categories
 from panoptic_ros.ros.loading import (
     Check,
     Load,
@@ -58,7 +59,7 @@ class ModelService:
 
     def load_now(self, parameters: Parameters) -> None:
         """Load a segmenter and put it in service; raises what ``load`` raises."""
-        self._take_over(parameters, parameters, self._load(parameters))
+        self._take_over(parameters, parameters, self._load_whole(parameters))
 
     def check(self, parameters: Parameters) -> None:
         """Check quickly whether ``follow`` can work; raises ValueError or RuntimeError if not."""
@@ -82,7 +83,7 @@ class ModelService:
         if not parameters.differs(self._serving, Applies.RELOAD):
             return False  # back to the one in service
         self._request = parameters
-        self._future = self._thread.submit(self._load, parameters)
+        self._future = self._thread.submit(self._load_whole, parameters)
         self._future.add_done_callback(lambda _: self._notify())
         return True
 
@@ -108,6 +109,15 @@ class ModelService:
         self._take_over(request, parameters, future.result())
         free_device_memory()
         return True
+
+    def _load_whole(self, parameters: Parameters) -> SegmenterLike:
+        """Load a segmenter; raises ValueError if it lacks classes that the parameters name."""
+        segmenter = self._load(parameters)
+        try:
+            find_categories(segmenter.categories, parameters.classes_in_mask)
+        except ValueError as error:
+            raise ValueError(f"mask_classes: {error}") from None
+        return segmenter
 
     def drop(self) -> None:
         """Take the segmenter out of service and free its device."""

@@ -166,12 +166,12 @@ class PanopticNode(LifecycleNode):
         return SUCCESS
 
     def _make_outputs(self) -> None:
+        parameters = self._service.parameters
         self._categories = CategoryOutputs(self)
         self._announce_model()
-        self._cameras = {
-            name: Camera(CameraOutputs(self, name, self._follow_listeners), CameraStatistics())
-            for name in self._service.parameters.cameras
-        }
+        for name in parameters.cameras:
+            outputs = CameraOutputs(self, name, parameters, self._follow_listeners)
+            self._cameras[name] = Camera(outputs, CameraStatistics())
         self._pipeline = Pipeline(self, self._cameras, self._service, self._on_lost_images)
         self._pipeline.start()
 

@@ -12,8 +12,9 @@ from std_msgs.msg import Header
 
 from panoptic_ros.drawing import draw_overlay
 from panoptic_ros.msg import PanopticCategoryArray, PanopticInstanceArray
-from panoptic_ros.prediction import Category, PanopticPrediction
+from panoptic_ros.prediction import Category, PanopticPrediction, find_categories
 from panoptic_ros.ros import messages
+from panoptic_ros.ros.parameters import Parameters
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks
@@ -37,12 +38,20 @@ class CameraOutputs:
     Args:
         node: Owner of the publishers.
         camera: Name of the camera; the empty name is the single one.
+        parameters: Which outputs there are.
         on_listeners: Called in the executor's thread when a subscriber has come or gone (not in
             Humble).
     """
 
-    def __init__(self, node: LifecycleNode, camera: str, on_listeners: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        camera: str,
+        parameters: Parameters,
+        on_listeners: Callable[[], None],
+    ) -> None:
         self._node = node
+        self._mask_classes = parameters.classes_in_mask
         prefix = f"~/{camera}/" if camera else "~/"
         events = _matched_event(on_listeners)
 
@@ -54,7 +63,9 @@ class CameraOutputs:
         self._labels = publisher(Image, "labels")
         self._instances = publisher(PanopticInstanceArray, "instances")
         self._semantic = publisher(Image, "semantic")
+        self._confidence = publisher(Image, "confidence")
         self._overlay = publisher(Image, "overlay")
+        self._mask = publisher(Image, "mask") if self._mask_classes else None
         self._detections = None
         if messages.vision_msgs:
             self._detections = publisher(messages.vision_msgs.Detection2DArray, "detections")
@@ -62,8 +73,9 @@ class CameraOutputs:
             self._labels,
             self._instances,
             self._semantic,
+            self._confidence,
             self._overlay,
-            *([self._detections] if self._detections else []),
+            *filter(None, (self._mask, self._detections)),
         ]
 
     def wanted(self) -> bool:
@@ -73,6 +85,10 @@ class CameraOutputs:
     def wants_image(self) -> bool:
         """Tell whether ``publish`` needs the image itself, at its full size."""
         return _has_listener(self._overlay)
+
+    def wants_confidence(self) -> bool:
+        """Tell whether ``publish`` needs the confidence of every pixel."""
+        return _has_listener(self._confidence)
 
     def publish(
         self,
@@ -103,6 +119,14 @@ class CameraOutputs:
             self._detections.publish(messages.detections_message(header, prediction))
         if _has_listener(self._semantic):
             self._semantic.publish(messages.image_message(header, "mono8", prediction.semantic()))
+        # Who subscribes after the image was segmented gets the next one.
+        if _has_listener(self._confidence) and prediction.confidence is not None:
+            self._confidence.publish(
+                messages.image_message(header, "mono8", prediction.confidence)
+            )
+        if self._mask and _has_listener(self._mask):
+            classes = find_categories(prediction.categories, self._mask_classes)
+            self._mask.publish(messages.image_message(header, "mono8", prediction.mask(classes)))
         # Who subscribes to the overlay of an image decoded at a fraction gets the next one.
         if _has_listener(self._overlay) and image.shape[:2] == prediction.labels.shape:
             overlay = draw_overlay(np.ascontiguousarray(image), prediction, overlay_opacity)

@@ -26,8 +26,12 @@ def parameter(
     limits: tuple[float, float] | None = None,
     words: tuple[str, ...] = (),
     pattern: str = "",
+    expected: str = "",
 ) -> Any:
-    """Describe one parameter: a number within ``limits``, one of ``words``, or a ``pattern``."""
+    """Describe one parameter: a number within ``limits``, one of ``words``, or a ``pattern``.
+
+    ``expected`` says in words what fits, where that does not follow from the others.
+    """
     return field(
         default=default,
         metadata={
@@ -36,6 +40,7 @@ def parameter(
             "limits": limits,
             "words": words,
             "pattern": pattern,
+            "expected": expected,
         },
     )
 
@@ -96,6 +101,4 @@ def _expected(entry: Field) -> str:
         return f"one of {', '.join(words)}"
     if isinstance(entry.default, bool):
         return "true or false"
-    if isinstance(entry.default, tuple):
-        return "different names of letters, digits, _ and /, at least one"
-    return entry.metadata["description"].split(";")[0].rstrip(".")
+    return entry.metadata["expected"] or entry.metadata["description"].split(";")[0].rstrip(".")

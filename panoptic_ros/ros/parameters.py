@@ -80,6 +80,13 @@ class Parameters:
         Applies.AT_ONCE,
         limits=(0.0, 1.0),
     )
+    mask_classes: tuple[str, ...] = parameter(
+        ("",),
+        "Names or ids of the classes that ~/mask shows; the empty name is none, and no ~/mask.",
+        Applies.UNCONFIGURED,
+        pattern=r"[^\n]*",
+        expected="different names or ids of classes, or only the empty one",
+    )
     max_rate: float = parameter(
         0.0,
         "Images per second of each camera that are segmented at most, by their stamps; "
@@ -117,6 +124,7 @@ class Parameters:
         "The empty name is a single camera: image to ~/labels.",
         Applies.UNCONFIGURED,
         pattern=r"|[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*",
+        expected="different names of letters, digits, _ and /, at least one",
     )
     autostart: bool = parameter(
         True,
@@ -128,6 +136,11 @@ class Parameters:
         """Check all values; raises ValueError naming the first that does not fit."""
         for entry in fields(self):
             object.__setattr__(self, entry.name, checked(entry, getattr(self, entry.name)))
+
+    @property
+    def classes_in_mask(self) -> tuple[str, ...]:
+        """The names or ids of the classes that ~/mask shows."""
+        return tuple(filter(None, self.mask_classes))
 
     def differs(self, other: Parameters, applies: Applies) -> list[str]:
         """Return the names of the parameters of one kind that differ from ``other``."""

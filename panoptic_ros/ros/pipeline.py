@@ -177,9 +177,12 @@ class Pipeline:
         self, segmenter: SegmenterLike, batch: Sequence[Decoded]
     ) -> Sequence[PanopticPrediction | None]:
         """Segment a batch; when that fails, each image alone. None stands for a failure."""
+        cameras = [self._cameras[decoded.frame.camera] for decoded in batch]
         try:
             return segmenter(
-                [decoded.image for decoded in batch], [decoded.size for decoded in batch]
+                [decoded.image for decoded in batch],
+                [decoded.size for decoded in batch],
+                any(camera.outputs.wants_confidence() for camera in cameras),
             )
         except Exception as error:  # out of memory, a driver fault, ...: the node goes on
             if len(batch) == 1:

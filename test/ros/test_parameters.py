@@ -21,7 +21,7 @@ def test_yaml_file_is_made_from_the_table():
 
 def test_yaml_file_holds_the_defaults():
     values = yaml.safe_load(as_yaml())["/**"]["ros__parameters"]
-    values["cameras"] = tuple(values["cameras"])
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     assert values == asdict(Parameters())
 
 
@@ -41,6 +41,8 @@ def test_yaml_file_holds_the_defaults():
         ("max_rate", 10),
         ("cameras", ["front", "rig/left_2"]),
         ("cameras", [""]),
+        ("mask_classes", ["traffic light", "24"]),
+        ("mask_classes", [""]),
         ("lazy", False),
     ],
 )
@@ -75,6 +77,8 @@ def test_values_that_fit(name, value):
         ("cameras", ["a", "a"], "cameras is .*different names"),
         ("cameras", ["front camera"], "cameras is"),
         ("cameras", ["/front"], "cameras is"),
+        ("mask_classes", [], "expected different names or ids of classes"),
+        ("mask_classes", ["car", "car"], "expected different names or ids of classes"),
     ],
 )
 def test_values_that_do_not_fit(name, value, reason):

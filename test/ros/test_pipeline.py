@@ -35,6 +35,9 @@ class Outputs:
     def wants_image(self):
         return self.shows_image
 
+    def wants_confidence(self):
+        return False
+
     def publish(self, header, image, prediction, model, inference_time, overlay_opacity):
         if self.fails:
             raise OSError("nowhere to put it")
@@ -45,9 +48,9 @@ class Outputs:
 class Fussy(BlobSegmenter):
     """Fails on every batch that holds an image of one width."""
 
-    def __call__(self, images, output_sizes):
+    def __call__(self, images, output_sizes, confidence):
         self.fails = any(image.shape[1] == 99 for image in images)
-        return super().__call__(images, output_sizes)
+        return super().__call__(images, output_sizes, confidence)
 
 
 @pytest.fixture
@@ -214,8 +217,8 @@ def test_jpeg_is_decoded_at_a_fraction_unless_its_image_is_shown(bench):
 class Careless(BlobSegmenter):
     """Forgets the last image of a batch."""
 
-    def __call__(self, images, output_sizes):
-        return super().__call__(images, output_sizes)[:-1]
+    def __call__(self, images, output_sizes, confidence):
+        return super().__call__(images, output_sizes, confidence)[:-1]
 
 
 def test_frames_that_an_exception_leaves_behind_have_failed(bench):

@@ -25,7 +25,8 @@ def allowed(kind, way):
 
 def test_the_policy_is_what_the_node_does(start_node, peer):
     start_node(
-        parameters={"model": "blobs", "lazy": False}, arguments=("-r", "image:=/camera/image_raw")
+        parameters={"model": "blobs", "lazy": False, "mask_classes": "[blob]"},
+        arguments=("-r", "image:=/camera/image_raw"),
     )
     peer.wait_for_state("active")
 
