@@ -1,21 +1,30 @@
-"""Panoptic FCN's training (sections 3.1 and 3.4): targets of positions and masks, Eq. 9."""
+"""Panoptic FCN's training (sections 3.1 and 3.4): the losses of positions and masks, Eq. 9.
+
+The images of a batch are worked on together, as far as their instances differ in number: on a GPU
+a step takes as long as its operations are many.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS, STRIDE, pool_kernels, soft_masks
+from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS, pool_kernels, soft_masks
 from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
+from panoptic_ros.networks.panoptic_fcn.targets import (
+    Segments,
+    ThingTargets,
+    center_heatmap,
+    region_map,
+    stuff_target,
+    thing_targets,
+)
 from panoptic_ros.truth import PanopticTarget
 
-_MIN_OVERLAP = 0.7  # of boxes within the Gaussian radius
-_CHUNK = 16  # masks reduced at a time
 _INSIDE = 0.1  # a cell belongs to an instance above this part of its mask, in training
 
 
@@ -28,46 +37,68 @@ def loss(
     and level in the batch, L_pos of stuff by the cells of its level and the batch size.
     """
     raw = network(images)
+    segments = Segments.of(targets)
+    things = thing_targets(segments, network.class_index(segments.class_ids, network.thing_ids))
+    stuff = stuff_target(segments, stuff_channels(network, segments.class_ids), network.regions)
     with torch.autocast(images.device.type, enabled=False):
-        terms = [
-            _image_loss(network, {name: maps[i].float() for name, maps in raw.items()}, target)
-            for i, target in enumerate(targets)
-        ]
-    centers, regions, things, stuff = zip(*terms, strict=True)
-    things, stuff = torch.cat(things), torch.cat(stuff)
-    pairs = max(len(things), 1)
+        raw = {name: maps.float() for name, maps in raw.items()}
+        of_things, pairs = _thing_losses(network, raw, things)
+        of_stuff, stuff_pairs = _stuff_losses(network, raw, stuff)
     return {
-        "position_things": network.position_weight * sum(centers) / pairs,
-        "position_stuff": network.position_weight * sum(regions) / len(targets),
-        "segmentation_things": network.segmentation_weight * things.sum() / pairs,
-        "segmentation_stuff": network.segmentation_weight * stuff.sum() / max(len(stuff), 1),
+        "position_things": network.position_weight * of_things[0] / max(pairs, 1),
+        "position_stuff": network.position_weight * of_stuff[0] / len(targets),
+        "segmentation_things": network.segmentation_weight * of_things[1] / max(pairs, 1),
+        "segmentation_stuff": network.segmentation_weight * of_stuff[1] / max(stuff_pairs, 1),
     }
 
 
-def _image_loss(
-    network: PanopticFCN, raw: dict[str, Tensor], target: PanopticTarget
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return both sums of Eq. 2 and the dice of every pair of instance (class) and level."""
-    things = thing_targets(target, network.class_index(target.class_ids, network.thing_ids))
-    stuff = stuff_target(target, stuff_channels(network, target.class_ids), network.regions)
-    encoding = raw["encoding"]
-    center_losses, region_losses, thing_dice, stuff_dice = [], [], [], []
-    for level, scales in zip(LEVELS, network.scale_ranges, strict=True):
-        centers, regions, kernels = (
-            raw[f"{name}_{level}"] for name in ("centers", "regions", "kernels")
+def _thing_losses(
+    network: PanopticFCN, raw: Mapping[str, Tensor], things: ThingTargets
+) -> tuple[tuple[Tensor, Tensor], int]:
+    """Return the sums of Eq. 2 and of the dice over the pairs of instance and level; the pairs."""
+    levels, members = torch.nonzero(things.within(network.scale_ranges)).unbind(1)
+    of_level = torch.bincount(levels, minlength=len(LEVELS)).tolist()
+    centers, kernels, shares = [], [], []
+    for level, here in zip(LEVELS, members.split(of_level), strict=True):
+        logits, on_level = raw[f"centers_{level}"], things.only(here)
+        centers.append(center_loss(logits, on_level))
+        sampled, share = sample_kernels(
+            logits, raw[f"kernels_{level}"], on_level, network.positives
         )
-        here, region = things.within(scales), region_map(stuff, regions.shape[1:])
-        center_losses.append(center_loss(centers, here))
-        region_losses.append(region_loss(regions, region))
+        missing = network.positives - share.shape[1]  # a level with fewer cells than that
+        kernels.append(F.pad(sampled, (0, 0, 0, missing)))
+        shares.append(F.pad(share, (0, missing)))
+    images = things.images[members]
+    order = images.argsort(stable=True)
+    dice = mask_losses(
+        network.thing_embedding(torch.cat(kernels)[order]),
+        raw["encoding"],
+        things.masks[members[order]][:, None],
+        torch.bincount(images, minlength=len(raw["encoding"])).tolist(),
+    )
+    segmentation = (torch.cat(shares)[order] * dice).sum()
+    return (torch.stack(centers).sum(), segmentation), len(members)
 
-        sampled, shares = sample_kernels(centers, kernels, here, network.positives)
-        dice = mask_loss(network.thing_embedding(sampled), encoding, here.masks[:, None])
-        thing_dice.append((shares * dice).sum(1))
 
-        present = (region > 0).flatten(1).any(1)
-        pooled = pool_kernels(kernels, region[present] > 0)
-        stuff_dice.append(mask_loss(network.stuff_embedding(pooled), encoding, stuff[present]))
-    return sum(center_losses), sum(region_losses), torch.cat(thing_dice), torch.cat(stuff_dice)
+def _stuff_losses(
+    network: PanopticFCN, raw: Mapping[str, Tensor], stuff: Tensor
+) -> tuple[tuple[Tensor, Tensor], int]:
+    """Return the sums of Eq. 2 and of the dice over the pairs of class and level; the pairs."""
+    regions, pooled, present = [], [], []
+    for level in LEVELS:
+        logits = raw[f"regions_{level}"]
+        region = region_map(stuff, logits.shape[2:])
+        regions.append(region_loss(logits, region))
+        pooled.append(pool_kernels(raw[f"kernels_{level}"], region > 0))
+        present.append((region > 0).flatten(2).any(2))
+    images, levels, channels = torch.nonzero(torch.stack(present, dim=1)).unbind(1)
+    dice = mask_losses(
+        network.stuff_embedding(torch.stack(pooled, dim=1)[images, levels, channels]),
+        raw["encoding"],
+        stuff[images, channels],
+        torch.bincount(images, minlength=len(stuff)).tolist(),
+    )
+    return (torch.stack(regions).sum(), dice.sum()), len(images)
 
 
 def stuff_channels(network: PanopticFCN, class_ids: Tensor) -> Tensor:
@@ -79,134 +110,14 @@ def stuff_channels(network: PanopticFCN, class_ids: Tensor) -> Tensor:
     return torch.where(things >= 0, things + len(network.stuff_ids), stuff)
 
 
-# Targets
-
-
-class ThingTargets(NamedTuple):
-    """N instances of one image.
-
-    Attributes:
-        masks: float32, (N, H/4, W/4), 0..1: bilinearly reduced, soft at their borders.
-        classes: int64, (N,), index of the thing class.
-        centers: float32, (N, 2), mass center (row, column) in cells of ``masks``.
-        boxes: float32, (N, 2), height and width of the tight box in pixels.
-    """
-
-    masks: Tensor
-    classes: Tensor
-    centers: Tensor
-    boxes: Tensor
-
-    def within(self, scales: tuple[int, int]) -> ThingTargets:
-        """Return the instances whose square root of the box area lies in ``scales``, inclusive."""
-        size = self.boxes.prod(1).sqrt()
-        return self.only((size >= scales[0]) & (size <= scales[1]))
-
-    def only(self, wanted: Tensor) -> ThingTargets:
-        """Return the instances that a bool tensor (N,) marks."""
-        return ThingTargets(*(field[wanted] for field in self))
-
-
-def thing_targets(target: PanopticTarget, classes: Tensor) -> ThingTargets:
-    """Describe the single things of an image.
-
-    Instances too small to leave a cell at stride 4 are left out: they have no mask to learn.
-
-    Args:
-        target: The truth.
-        classes: int64, (S,), index of the thing class of each of its segments.
-    """
-    instances = target.instances
-    masks = reduce_masks(target.masks(instances))
-    occupied = masks > 0
-    count = occupied.flatten(1).sum(1)
-    rows, columns = (torch.arange(n, device=masks.device) for n in masks.shape[1:])
-    centers = torch.stack(
-        ((occupied.sum(2) * rows).sum(1) / count, (occupied.sum(1) * columns).sum(1) / count), 1
-    )
-    x1, y1, x2, y2 = target.boxes[instances].unbind(1)
-    boxes = torch.stack((y2 - y1, x2 - x1), dim=1)
-    return ThingTargets(masks, classes[instances], centers, boxes).only(count > 0)
-
-
-def stuff_target(target: PanopticTarget, channels: Tensor, number: int) -> Tensor:
-    """Return the region of every stuff channel at stride 4: float32, (number, H/4, W/4), 0..1.
-
-    Args:
-        target: The truth.
-        channels: int64, (S,), channel of each of its segments.
-        number: N_st.
-    """
-    semantic = torch.cat((channels.new_full((1,), -1), channels))[target.slots]
-    return reduce_masks(semantic == torch.arange(number, device=semantic.device)[:, None, None])
-
-
-def reduce_masks(masks: Tensor) -> Tensor:
-    """Reduce masks (N, H, W) bilinearly to stride 4: float32, (N, H/4, W/4)."""
-    size = (masks.shape[1] // STRIDE, masks.shape[2] // STRIDE)
-    chunks = [
-        F.interpolate(chunk[:, None].float(), size=size, mode="bilinear")[:, 0]
-        for chunk in masks.split(_CHUNK)
-    ]
-    return torch.cat(chunks)
-
-
-def center_heatmap(things: ThingTargets, classes: int, size: tuple[int, int]) -> Tensor:
-    """Draw Y_th of one level: a Gaussian per instance, the larger value where two meet (Eq. 1).
-
-    As in CornerNet a Gaussian ends at its radius; sigma = (2 r + 1) / 3 (A.1).
-
-    Args:
-        things: Instances of this level.
-        classes: N_th.
-        size: Rows and columns of the level.
-
-    Returns:
-        float32, (N_th, *size).
-    """
-    stride4 = torch.tensor(things.masks.shape[1:], device=things.boxes.device)
-    scale = torch.tensor(size, device=stride4.device) / stride4
-    centers = (things.centers * scale).long()
-    radius = gaussian_radius(*(things.boxes / STRIDE * scale).unbind(1)).long()[:, None, None]
-    rows, columns = (torch.arange(n, device=stride4.device) for n in size)
-    dy = rows[None, :, None] - centers[:, 0, None, None]
-    dx = columns[None, None, :] - centers[:, 1, None, None]
-    sigma = (2 * radius + 1) / 3
-    gaussians = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
-    gaussians = gaussians * ((dx.abs() <= radius) & (dy.abs() <= radius))
-    index = things.classes[:, None, None].expand_as(gaussians)
-    return gaussians.new_zeros(classes, *size).scatter_reduce(0, index, gaussians, "amax")
-
-
-def gaussian_radius(height: Tensor, width: Tensor) -> Tensor:
-    """Return CornerNet's radius of a box, in its original form that the official code keeps.
-
-    (The roots are divided by 2 instead of 2a, so that radii come out larger than derived.)
-    """
-    total, area, least = height + width, height * width, _MIN_OVERLAP
-    equations = (
-        (1.0, total, area * (1 - least) / (1 + least)),
-        (4.0, 2 * total, (1 - least) * area),
-        (4 * least, -2 * least * total, (least - 1) * area),
-    )
-    roots = [(b + (b**2 - 4 * a * c).sqrt()) / 2 for a, b, c in equations]
-    return torch.stack(roots).amin(0).clamp(min=0)
-
-
-def region_map(stuff: Tensor, size: tuple[int, int]) -> Tensor:
-    """Reduce Y_st (N_st, H/4, W/4) to a level of ``size``; what is below 0.5 becomes 0."""
-    regions = F.interpolate(stuff[None], size=size, mode="bilinear")[0].clamp(max=1)
-    return torch.where(regions < 0.5, 0, regions)
-
-
 def sample_kernels(
     centers: Tensor, kernels: Tensor, things: ThingTargets, number: int
 ) -> tuple[Tensor, Tensor]:
     """Sample k kernels of each instance where its class scores best, and their w_k (Eq. 7).
 
     Args:
-        centers: (N_th, h, w), logits.
-        kernels: (C, h, w), weights before their embedding.
+        centers: (B, N_th, h, w), logits.
+        kernels: (B, C, h, w), weights before their embedding.
         things: N instances of this level.
         number: k; fewer where the level has fewer cells.
 
@@ -214,46 +125,46 @@ def sample_kernels(
         Kernels (N, k, C) and their shares (N, k), which sum to 1; to 0 for an instance that
         covers no cell of this level.
     """
-    masks = F.interpolate(things.masks[:, None], size=centers.shape[1:], mode="bilinear")[:, 0]
-    scores = (centers.sigmoid()[things.classes] * (masks > _INSIDE)).flatten(1)
-    best, cells = scores.topk(min(number, scores.shape[1]))
+    masks = F.interpolate(things.masks[:, None], size=centers.shape[2:], mode="bilinear")[:, 0]
+    scores = centers[things.images, things.classes].sigmoid() * (masks > _INSIDE)
+    best, cells = scores.flatten(1).topk(min(number, centers[0, 0].numel()))
     shares = best / best.sum(1, keepdim=True).clamp(min=1e-8)
-    return kernels.flatten(1).T[cells], shares
-
-
-# Losses
+    return kernels.flatten(2).mT[things.images[:, None], cells], shares
 
 
 def center_loss(centers: Tensor, things: ThingTargets) -> Tensor:
     """Return the focal loss of the center maps, summed over the cells (Eq. 2).
 
     Args:
-        centers: (N_th, h, w), logits.
+        centers: (B, N_th, h, w), logits.
         things: Instances of this level.
     """
-    heatmap = center_heatmap(things, len(centers), tuple(centers.shape[1:]))
-    return sigmoid_focal_loss(centers, heatmap).sum()
+    return sigmoid_focal_loss(centers, center_heatmap(things, centers.shape)).sum()
 
 
 def region_loss(regions: Tensor, truth: Tensor) -> Tensor:
-    """Return the focal loss of the region maps, averaged over the cells (Eq. 2).
+    """Return the focal loss of the region maps, averaged over the cells (Eq. 2), summed.
 
     Args:
-        regions: (N_st, h, w), logits.
-        truth: (N_st, h, w), of ``region_map``.
+        regions: (B, N_st, h, w), logits.
+        truth: (B, N_st, h, w), of ``region_map``.
     """
-    return sigmoid_focal_loss(regions, truth).mean((1, 2)).sum()
+    return sigmoid_focal_loss(regions, truth).mean((2, 3)).sum()
 
 
-def mask_loss(kernels: Tensor, encoding: Tensor, truth: Tensor) -> Tensor:
-    """Return the dice loss of the masks that kernels make (Eq. 8): (...).
+def mask_losses(
+    kernels: Tensor, encoding: Tensor, truth: Tensor, of_image: Sequence[int]
+) -> Tensor:
+    """Return the dice loss of the masks that kernels make (Eq. 8): (P, ...).
 
     Args:
-        kernels: float32, (..., C_e).
-        encoding: F_e, float32, (C_e, H/4, W/4).
-        truth: Soft masks, 0..1, broadcast to (..., H/4, W/4).
+        kernels: float32, (P, ..., C_e), in the order of the images.
+        encoding: F_e, float32, (B, C_e, H/4, W/4).
+        truth: Soft masks, 0..1, (P, ..., H/4, W/4) where ... may be 1.
+        of_image: How many of P belong to each image.
     """
-    return dice_loss(soft_masks(kernels, encoding), truth)
+    images = zip(kernels.split(of_image), encoding, truth.split(of_image), strict=True)
+    return torch.cat([dice_loss(soft_masks(k, features), masks) for k, features, masks in images])
 
 
 def dice_loss(masks: Tensor, targets: Tensor) -> Tensor:

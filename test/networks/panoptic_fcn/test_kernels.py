@@ -13,7 +13,8 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
     stuff_kernels,
     thing_kernels,
 )
-from panoptic_ros.networks.panoptic_fcn.training import ThingTargets, sample_kernels
+from panoptic_ros.networks.panoptic_fcn.targets import ThingTargets
+from panoptic_ros.networks.panoptic_fcn.training import sample_kernels
 
 
 def test_things_are_the_peaks_of_the_smoothed_centers():
@@ -58,9 +59,11 @@ def test_kernels_are_pooled_over_all_cells():
 
 def test_samples_are_the_best_cells_of_an_instance_and_share_by_score():
     masks = torch.tensor([[[1.0, 1.0], [0.2, 0.0]], [[0.0, 0.0], [0.0, 0.1]]])
-    things = ThingTargets(masks, torch.tensor([1, 0]), torch.zeros(2, 2), torch.zeros(2, 2))
+    places = torch.zeros(2, 2)
+    things = ThingTargets(torch.tensor([1, 1]), masks, torch.tensor([1, 0]), places, places)
     scores = torch.tensor([[[0.9, 0.9], [0.9, 0.9]], [[0.2, 0.6], [0.4, 0.8]]])
-    kernels = torch.tensor([[[10.0, 20.0], [30.0, 40.0]]])
+    scores = torch.stack((torch.full_like(scores, 0.5), scores))  # they are in the second image
+    kernels = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]], [[[10.0, 20.0], [30.0, 40.0]]]])
     sampled, shares = sample_kernels(scores.logit(), kernels, things, 2)
     assert sampled[0, :, 0].tolist() == [20.0, 30.0]  # 40 is better, but outside
     assert shares[0].tolist() == pytest.approx([0.6, 0.4])

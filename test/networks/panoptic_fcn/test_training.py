@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from panoptic_ros.data.targets import compact_target
 from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS
 from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
-from panoptic_ros.networks.panoptic_fcn.training import (
+from panoptic_ros.networks.panoptic_fcn.targets import (
+    Segments,
     center_heatmap,
-    dice_loss,
     gaussian_radius,
     region_map,
-    stuff_channels,
     stuff_target,
     thing_targets,
 )
+from panoptic_ros.networks.panoptic_fcn.training import dice_loss, stuff_channels
 from panoptic_ros.truth import PanopticTarget
 
 THINGS, STUFF = [11, 12], [1, 2]
@@ -56,9 +56,18 @@ def network(**settings) -> PanopticFCN:
     )
 
 
-def things_of(truth):
-    classes = (truth.class_ids == 12).long()
-    return thing_targets(truth, classes)
+def things_of(*truths):
+    segments = Segments.of(truths)
+    return thing_targets(segments, (segments.class_ids == 12).long())
+
+
+def stuff_of(net, truth):
+    segments = Segments.of([truth])
+    return stuff_target(segments, stuff_channels(net, segments.class_ids), net.regions)[0]
+
+
+def heatmap_of(things):
+    return center_heatmap(things, (1, 2, 8, 12))[0]
 
 
 # Targets
@@ -83,8 +92,34 @@ def test_an_instance_without_a_cell_at_stride_4_is_left_out():
 
 def test_scale_ranges_overlap_and_include_their_ends():
     things = things_of(target((11, 0, 0, 16, 16), (12, 32, 0, 48, 36)))  # sizes 16 and 24
-    levels = [things.within(scales).classes.tolist() for scales in SCALES]
-    assert levels == [[0], [0, 1], [1], [], []]
+    within = things.within(SCALES).int().tolist()
+    assert within == [[1, 0], [1, 1], [0, 1], [0, 0], [0, 0]]
+
+
+def test_a_batch_is_described_as_its_images_one_by_one():
+    truths = [
+        target((11, 8, 16, 24, 48), (12, 30, 0, 64, 30)),
+        target(),
+        target((12, 4, 4, 5, 5), (11, 0, 60, 10, 70, "crowd"), (12, 40, 4, 50, 9), stuff=2),
+    ]
+    together, alone = things_of(*truths), [things_of(truth) for truth in truths]
+    assert together.images.tolist() == [0, 0, 2]
+    for name in ("masks", "classes", "centers", "boxes"):
+        joined = torch.cat([getattr(things, name) for things in alone])
+        assert torch.equal(getattr(together, name), joined)
+    heatmaps = center_heatmap(together, (3, 2, 8, 12))
+    assert torch.equal(heatmaps, torch.stack([heatmap_of(things) for things in alone]))
+
+
+def test_masks_are_reduced_bilinearly():
+    generator = torch.Generator().manual_seed(0)
+    slots = torch.randint(0, 3, SIZE, generator=generator)
+    truth = compact_target(
+        slots, torch.tensor([11, 12]), torch.tensor([True] * 2), torch.tensor([False] * 2)
+    )
+    masks = torch.stack([slots == 1, slots == 2]).float()
+    reduced = F.interpolate(masks[None], scale_factor=0.25, mode="bilinear")[0]
+    assert torch.equal(things_of(truth).masks, reduced)
 
 
 def test_radius_is_cornernets():
@@ -101,7 +136,7 @@ def test_radius_is_cornernets():
 
 def test_heatmap_of_one_instance():
     things = things_of(target((12, 8, 8, 56, 88)))  # center (32, 48) pixels
-    heatmap = center_heatmap(things, 2, (8, 12))
+    heatmap = heatmap_of(things)
     radius = int(gaussian_radius(torch.tensor([6.0]), torch.tensor([10.0])))
     assert radius >= 1
     sigma = (2 * radius + 1) / 3
@@ -115,29 +150,29 @@ def test_heatmap_of_one_instance():
 
 def test_where_two_gaussians_of_a_class_meet_the_larger_counts():
     boxes = (11, 0, 0, 32, 40), (11, 0, 40, 32, 80)
-    both = center_heatmap(things_of(target(*boxes)), 2, (8, 12))
-    alone = [center_heatmap(things_of(target(box)), 2, (8, 12)) for box in boxes]
+    both = heatmap_of(things_of(target(*boxes)))
+    alone = [heatmap_of(things_of(target(box))) for box in boxes]
     assert torch.equal(both, torch.maximum(*alone))
 
 
 def test_stuff_target_counts_crowds_and_leaves_padding_out():
     truth = target((11, 0, 0, 32, 32), (12, 32, 32, 64, 64, "crowd"), stuff=2)
     net = network()
-    merged = stuff_target(truth, stuff_channels(net, truth.class_ids), net.regions)
+    merged = stuff_of(net, truth)
     assert merged.shape == (3, 16, 24)
     assert merged[0].sum() == 2 * 64  # all things
     assert merged[1].sum() == 0
     assert merged[2].sum() == 16 * 23 - 2 * 64
     net = network(things_in_stuff="separate")
-    separate = stuff_target(truth, stuff_channels(net, truth.class_ids), net.regions)
+    separate = stuff_of(net, truth)
     assert [int(channel.sum()) for channel in separate] == [0, 16 * 23 - 128, 64, 64]
 
 
 def test_half_covered_cells_of_a_region_count_and_less_do_not():
-    stuff = torch.zeros(1, 2, 6)
-    stuff[0, :, :3] = 1
-    assert region_map(stuff, (1, 3)).tolist() == [[[1.0, 0.5, 0.0]]]
-    stuff[0, :, 2] = 0.9
+    stuff = torch.zeros(1, 1, 2, 6)
+    stuff[..., :3] = 1
+    assert region_map(stuff, (1, 3)).flatten().tolist() == [1.0, 0.5, 0.0]
+    stuff[..., 2] = 0.9
     assert region_map(stuff, (1, 3)).flatten().tolist() == [1.0, 0.0, 0.0]
 
 
@@ -169,7 +204,7 @@ def reference_loss(net, raw, truths):
     for b, truth in enumerate(truths):
         encoding = raw["encoding"][b]
         things = things_of(truth)
-        stuff = stuff_target(truth, stuff_channels(net, truth.class_ids), net.regions)
+        stuff = stuff_of(net, truth)
 
         def mask_of(embedding, kernel, encoding=encoding):
             return torch.einsum("c,chw->hw", embedding(kernel), encoding).sigmoid()
@@ -179,9 +214,10 @@ def reference_loss(net, raw, truths):
                 raw[f"{name}_{level}"][b] for name in ("centers", "regions", "kernels")
             )
             size = tuple(centers.shape[1:])
-            here = things.within(scales)
-            sums["centers"] += focal(centers, center_heatmap(here, len(THINGS), size))
-            region = region_map(stuff, size)
+            here = things.only(torch.nonzero(things.within([scales])[0]).flatten())
+            heatmap = center_heatmap(here, (1, len(THINGS), *size))[0]
+            sums["centers"] += focal(centers, heatmap)
+            region = region_map(stuff[None], size)[0]
             sums["regions"] += focal(regions, region) / (size[0] * size[1])
             for mask, c in zip(here.masks, here.classes.tolist(), strict=True):
                 pairs += 1
