@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -135,7 +136,19 @@ class LabelMessages:
             roi=self._new("sensor_msgs/msg/RegionOfInterest", **roi, do_rectify=False),
             center_x=segment.center[0],
             center_y=segment.center[1],
+            **self._unknown,
         )
+
+    @cached_property
+    def _unknown(self) -> dict[str, Any]:
+        """What spans of a bag cannot tell of an instance: its track, and its box in space."""
+        return {
+            "track_id": 0,
+            "track_age": 0,
+            "first_seen": self._new("builtin_interfaces/msg/Time", sec=0, nanosec=0),
+            "position": self._new("geometry_msgs/msg/Point", x=math.nan, y=math.nan, z=math.nan),
+            "size": self._new("geometry_msgs/msg/Vector3", x=math.nan, y=math.nan, z=math.nan),
+        }
 
     def categories(self, header: Any) -> bytes | memoryview:
         """Return the class table."""

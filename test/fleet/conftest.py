@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import pytest
+import torch
 
 from panoptic_ros.data.synthetic import drive
 from panoptic_ros.fleet.command import label_bags
 from panoptic_ros.fleet.label import Labeller
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """A worker takes as few threads as it is given; other tests get theirs back."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
 
 
 @pytest.fixture(scope="session")

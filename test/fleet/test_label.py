@@ -88,6 +88,9 @@ def test_instances_and_categories_are_those_of_the_prediction(label, streets, tm
             (i.roi.x_offset, i.roi.y_offset, i.roi.width, i.roi.height) for i in array.instances
         ]
         assert boxes == [s.bbox for s in expected]
+        for i in array.instances:  # neither tracked nor seen in space
+            assert (i.track_id, i.track_age, i.first_seen.sec) == (0, 0, 0)
+            assert np.isnan([getattr(v, a) for v in (i.position, i.size) for a in "xyz"]).all()
     assert any(array.instances for array in arrays)
 
 
