@@ -11,6 +11,10 @@ import pytest
 # All DDS traffic of tests stays on this machine.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
+# Small tensors gain nothing from two threads, which wait for each other where cores are few; and
+# a process that a test starts computes the same bits only with as many as this one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Triton reads it when it is imported: without a GPU its kernels run in the interpreter.
 if not os.path.exists("/dev/nvidiactl"):
     os.environ["TRITON_INTERPRET"] = "1"
