@@ -267,15 +267,17 @@ class Launch:
 
     def images_listened_to(self) -> dict[str, list[str]]:
         """Listen to the labels, so that the node subscribes; return its image topics by name."""
+        from rclpy.node import NodeNameNonExistentError
         from sensor_msgs.msg import Image
 
         self.node.create_subscription(Image, f"{self.name}/labels", lambda _: None, 1)
         namespace, name = self.name.rsplit("/", 1)
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
-            topics = self.node.get_subscriber_names_and_types_by_node(name, namespace or "/")
-            if images := {topic: types for topic, types in topics if "image" in topic}:
-                return images
+            with contextlib.suppress(NodeNameNonExistentError):  # its name is not known yet
+                topics = self.node.get_subscriber_names_and_types_by_node(name, namespace or "/")
+                if images := {topic: types for topic, types in topics if "image" in topic}:
+                    return images
             time.sleep(0.2)
         raise TimeoutError(f"{self.name} did not subscribe to any image")
 
