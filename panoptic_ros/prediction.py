@@ -97,6 +97,19 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Box:
+    """What is visible of an instance, in space: a box along the axes of the camera's frame.
+
+    Attributes:
+        center: (x, y, z) in metres: to the right, down, forward.
+        size: Its extents along them, in metres.
+    """
+
+    center: tuple[float, float, float]
+    size: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class PanopticPrediction:
     """The panoptic segmentation of one image.
 

@@ -145,27 +145,38 @@ def _from_raw(message: Image) -> np.ndarray:
     if packed := PACKED.get(encoding):
         return _from_packed(message, packed)
     if (code := BAYER.get(encoding.rstrip("0123456789"))) is not None and encoding in ENCODINGS:
-        mosaic = _pixels(message, 16 if encoding.endswith("16") else 8, channels=1)
+        mosaic = packed_pixels(message, 16 if encoding.endswith("16") else 8, channels=1)
         return cv2.cvtColor(_to_8_bit(mosaic), code)
     if (code := YUV422.get(encoding)) is not None:
         _check_even(message, width=True)
-        return cv2.cvtColor(_pixels(message, 8, channels=2), code)
+        return cv2.cvtColor(packed_pixels(message, 8, channels=2), code)
     if (code := YUV420.get(encoding)) is not None:
         _check_even(message, width=True, height=True)
-        return cv2.cvtColor(_pixels(message, 8, channels=1, rows=message.height * 3 // 2), code)
+        return cv2.cvtColor(
+            packed_pixels(message, 8, channels=1, rows=message.height * 3 // 2), code
+        )
     raise ImageError(f"encoding {encoding!r} is not one of {', '.join(ENCODINGS)}")
 
 
 def _from_packed(message: Image, packed: _Packed) -> np.ndarray:
-    image = _to_8_bit(_pixels(message, packed.bits, packed.channels))
+    image = _to_8_bit(packed_pixels(message, packed.bits, packed.channels))
     if packed.channels > 1:
         return image[..., packed.rgb]
     height, width, _ = image.shape
     return np.lib.stride_tricks.as_strided(image, (height, width, 3), (*image.strides[:2], 0))
 
 
-def _pixels(message: Image, bits: int, channels: int, rows: int | None = None) -> np.ndarray:
-    """Return the pixels as (rows, width, channels), uint8 or uint16 of the message's byte order.
+def packed_pixels(
+    message: Image, bits: int, channels: int, rows: int | None = None, kind: str = "u"
+) -> np.ndarray:
+    """Return the pixels as (rows, width, channels), of the message's byte order.
+
+    Args:
+        message: From a camera.
+        bits: Of a channel.
+        channels: Of a pixel.
+        rows: Of bytes; by default those of the image.
+        kind: NumPy's letter for the numbers: ``u`` or ``f``.
 
     Raises:
         ImageError: The size is zero, or step and length do not fit it.
@@ -183,9 +194,10 @@ def _pixels(message: Image, bits: int, channels: int, rows: int | None = None) -
             f"it has {len(message.data)} bytes of data; {height} rows of {step} bytes are "
             f"{height * step}"
         )
-    kind = "u1" if bits == 8 else ">u2" if message.is_bigendian else "<u2"
+    order = ">" if message.is_bigendian else "<"
     strides = (step, pixel, bits // 8)
-    return np.ndarray((height, width, channels), kind, message.data, 0, strides)
+    dtype = f"{order}{kind}{bits // 8}"
+    return np.ndarray((height, width, channels), dtype, message.data, 0, strides)
 
 
 def _to_8_bit(image: np.ndarray) -> np.ndarray:
