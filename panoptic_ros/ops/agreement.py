@@ -28,8 +28,17 @@ def soft_masks(
     Yields:
         (n, h, w); where neither it nor a neighbour exceeds ``BELOW_SIGMA`` it may be 0.
     """
-    form = _where_likely if boxes.device.type == "cpu" else _everywhere
+    form = _where_likely if boxes.device.type == "cpu" else _on_cuda
     return form(boxes, labels, dense, probability)
+
+
+def _on_cuda(
+    boxes: Tensor, labels: Tensor, dense: Tensor, probability: Tensor
+) -> Iterator[Tensor]:
+    """Do the same for all boxes at once."""
+    from panoptic_ros.ops.agreement_triton import dense_soft_masks
+
+    yield dense_soft_masks(boxes, labels, dense, probability)
 
 
 def _everywhere(

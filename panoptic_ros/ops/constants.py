@@ -16,3 +16,10 @@ def constant(
         return torch.tensor(values, dtype=dtype)
     filled = [torch.full((1,), value, device=device, dtype=dtype) for value in values]
     return torch.cat(filled)
+
+
+def scalar(value: float | Tensor, device: torch.device) -> Tensor:
+    """Return a number, or a tensor of one, as float32 (0-dimensional), without such a copy."""
+    if isinstance(value, Tensor):
+        return value.float()
+    return torch.full((), value, device=device, dtype=torch.float32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -37,29 +38,41 @@ class Mask(NamedTuple):
         return image
 
 
-def enlarged_masks(soft: Tensor, threshold: float, steps: Sequence[Step]) -> Iterator[Mask]:
-    """Up-sample soft masks and compare them with a threshold.
+@dataclass(frozen=True)
+class EnlargedMasks:
+    """Soft masks to be up-sampled and compared with a threshold, when they are asked for.
 
-    On CPUs only around what is above the threshold: elsewhere nothing between values below it
-    can be above.
+    Iterating makes the masks one by one in their order, on CPUs in parts: only around what is
+    above the threshold, since elsewhere nothing between values below it can be above.
 
-    Args:
-        soft: float32, (N, h, w).
+    Attributes:
+        soft: float, (n, h, w) each, some masks after the other.
         threshold: What is above belongs to the mask.
         steps: One or two.
-
-    Yields:
-        The masks in their order, in parts on CPUs.
     """
-    if len(soft) == 0:
-        return
-    if soft.device.type != "cpu":
-        pixels = max(step.size[0] * step.size[1] for step in steps)
-        for chunk in soft.split(max(1, ELEMENTS // pixels)):
-            for step in steps:
-                chunk = step(chunk)
-            yield from map(Mask.whole, chunk > threshold)
-        return
+
+    soft: Iterable[Tensor]
+    threshold: float
+    steps: Sequence[Step]
+
+    def __iter__(self) -> Iterator[Mask]:
+        for soft in self.soft:
+            if len(soft) > 0:
+                form = _enlarged_parts if soft.device.type == "cpu" else _enlarged_whole
+                yield from form(soft, self.threshold, self.steps)
+
+
+def _enlarged_whole(soft: Tensor, threshold: float, steps: Sequence[Step]) -> Iterator[Mask]:
+    """Up-sample and compare a few masks at a time."""
+    pixels = max(step.size[0] * step.size[1] for step in steps)
+    for chunk in soft.split(max(1, ELEMENTS // pixels)):
+        for step in steps:
+            chunk = step(chunk)
+        yield from map(Mask.whole, chunk > threshold)
+
+
+def _enlarged_parts(soft: Tensor, threshold: float, steps: Sequence[Step]) -> Iterator[Mask]:
+    """Do the same around what is above the threshold, for CPUs."""
     sizes = [soft.shape[1:], *(step.size for step in steps)]
     axes = [step.lines(size) for step, size in zip(steps, sizes, strict=False)]
     above = (soft > threshold).numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -32,3 +34,15 @@ def places_in_use(used: Tensor, at_least: int = 0) -> Tensor:
         return torch.arange(len(used), device=used.device)
     places = torch.nonzero(used).flatten()
     return places if len(places) >= at_least else torch.arange(at_least)
+
+
+def slots_at_once(slots: Tensor, number: int) -> Iterator[slice]:
+    """Divide slots (K, ...) into those to go on with together.
+
+    Yields:
+        Of ``number`` slots each on CPUs, whose caches are small; of all elsewhere, where every
+        operation costs a launch.
+    """
+    number = number if slots.device.type == "cpu" else max(len(slots), 1)
+    for start in range(0, len(slots), number):
+        yield slice(start, start + number)

@@ -104,9 +104,16 @@ class Step(NamedTuple):
 
     def __call__(self, maps: Tensor) -> Tensor:
         """Interpolate maps (N, h, w)."""
-        whole = [round(n * scale) for n, scale in zip(maps.shape[1:], self.scale, strict=True)]
-        fine = F.interpolate(maps[None], size=whole, mode="bilinear")[0]
+        fine = F.interpolate(maps[None], size=self.whole(maps.shape[1:]), mode="bilinear")[0]
         return fine[:, : self.size[0], : self.size[1]]
+
+    def whole(self, old: Sequence[int]) -> list[int]:
+        """Return rows and columns of the whole result, of which ``size`` is kept."""
+        return [round(n * scale) for n, scale in zip(old, self.scale, strict=True)]
+
+    def ratios(self, old: Sequence[int]) -> list[float]:
+        """Return rows and columns of an ``old`` size per one of the whole result."""
+        return [n / new for n, new in zip(old, self.whole(old), strict=True)]
 
     def lines(self, old: Sequence[int]) -> tuple[Lines, Lines]:
         """Return where rows and columns come from."""

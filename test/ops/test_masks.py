@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from panoptic_ros.ops.masks import Mask, enlarged_masks
+from panoptic_ros.ops.masks import EnlargedMasks, Mask
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.upsampling import Step
 
@@ -41,7 +41,7 @@ def test_parts_are_the_whole_masks(steps, threshold):
     for step in steps:
         expected = F.interpolate(expected[None], scale_factor=step.scale, mode="bilinear")[0]
         expected = expected[:, : step.size[0], : step.size[1]]
-    made = list(enlarged_masks(soft, threshold, steps))
+    made = list(EnlargedMasks([soft], threshold, steps))
     assert len(made) == len(soft)
     assert min(mask.inside.numel() for mask in made) == 0
     for mask, whole in zip(made, expected, strict=True):
@@ -50,13 +50,13 @@ def test_parts_are_the_whole_masks(steps, threshold):
 
 
 def test_nothing_to_enlarge():
-    assert list(enlarged_masks(torch.zeros(0, 4, 4), 0.5, [Step((4.0, 4.0), (16, 16))])) == []
+    assert list(EnlargedMasks([torch.zeros(0, 4, 4)], 0.5, [Step((4.0, 4.0), (16, 16))])) == []
 
 
 def test_parts_merge_like_whole_masks():
     soft, step = soft_masks(), Step((4.0, 4.0), (80, 120))
-    whole = torch.stack([mask.placed(step.size) for mask in enlarged_masks(soft, 0.6, [step])])
+    whole = torch.stack([mask.placed(step.size) for mask in EnlargedMasks([soft], 0.6, [step])])
     stuff = torch.randint(0, 3, step.size)
-    parts = enlarged_masks(soft, 0.6, [step])
+    parts = EnlargedMasks([soft], 0.6, [step])
     assert torch.equal(merge_panoptic(parts, stuff, 0.5), merge_panoptic(whole, stuff, 0.5))
     assert isinstance(Mask.whole(whole[0]), Mask)

@@ -26,8 +26,9 @@ from panoptic_ros.networks.epsnet.heads import (
     protohead,
 )
 from panoptic_ros.networks.layers.backbones import build_backbone
-from panoptic_ros.ops.masks import Mask, enlarged_masks
+from panoptic_ros.ops.masks import EnlargedMasks
 from panoptic_ros.ops.merging import merge_panoptic
+from panoptic_ros.ops.slots import slots_at_once
 from panoptic_ros.ops.upsampling import Step, upsampled_argmax
 from panoptic_ros.truth import (
     ClassLogits,
@@ -167,9 +168,9 @@ class EPSNet(PanopticNetwork):
         scores, labels, boxes, coefficients = found
         usable = (scores > 0) & has_area(boxes, size)
         covered = torch.zeros(size, dtype=torch.bool, device=scores.device)
-        masks = _joined(instance_masks(prototypes, coefficients, boxes, size), usable, covered)
+        masks = instance_masks(prototypes, coefficients, boxes, size)
         nothing = torch.zeros_like(covered, dtype=torch.int16)
-        slots = merge_panoptic(masks, nothing, overlap_threshold)
+        slots = merge_panoptic(masks, nothing, overlap_threshold, usable, covered)
         logits = stuff_logits(prototypes, semantic_coefficients)
         stuff = stuff_map(logits, covered & (slots == 0))
         stuff = torch.where(stuff > 0, stuff + len(scores), 0)
@@ -187,24 +188,23 @@ class EPSNet(PanopticNetwork):
 
 def instance_masks(
     prototypes: Tensor, coefficients: Tensor, boxes: Tensor, size: tuple[int, int]
-) -> Iterator[Mask]:
-    """Make the masks of one image's instances, a few at a time.
+) -> EnlargedMasks:
+    """Return the masks of one image's instances, which are made a few at a time.
 
     Args:
         prototypes: (k, h, w).
         coefficients: (K, k).
         boxes: (K, 4), relative (x1, y1, x2, y2).
         size: Rows and columns of the masks.
-
-    Yields:
-        The mask of each instance.
     """
     grid = prototypes.shape[-2:]
-    for start in range(0, len(boxes), MASKS_PER_CHUNK):
-        chunk = slice(start, start + MASKS_PER_CHUNK)
+
+    def soft(chunk: slice) -> Tensor:
         logits = torch.einsum("nk,khw->nhw", coefficients[chunk], prototypes)
-        cropped = logits.sigmoid() * crop_window(boxes[chunk], grid)
-        yield from enlarged_masks(cropped, 0.5, [Step.to(size, grid)])
+        return logits.sigmoid() * crop_window(boxes[chunk], grid)
+
+    chunks = slots_at_once(boxes, MASKS_PER_CHUNK)
+    return EnlargedMasks(map(soft, chunks), 0.5, [Step.to(size, grid)])
 
 
 def stuff_logits(prototypes: Tensor, coefficients: Tensor) -> Tensor:
@@ -231,11 +231,3 @@ def stuff_map(logits: Tensor, covered: Tensor) -> Tensor:
     """
     step = Step.to(tuple(covered.shape), logits.shape[1:])
     return upsampled_argmax(logits, step, covered=covered)
-
-
-def _joined(masks: Iterator[Mask], usable: Tensor, union: Tensor) -> Iterator[Mask]:
-    """Pass the usable masks on one by one, so that they need not exist at once, and join them."""
-    for mask, use in zip(masks, usable, strict=True):
-        mask.inside.logical_and_(use)
-        union[mask.rows, mask.columns] |= mask.inside
-        yield mask

@@ -39,7 +39,7 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
     stuff_kernels,
     thing_kernels,
 )
-from panoptic_ros.ops.masks import enlarged_masks
+from panoptic_ros.ops.masks import EnlargedMasks
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.slots import places_in_use, slots_in_use
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions, SegmentMap
@@ -223,7 +223,7 @@ class PanopticFCN(PanopticNetwork):
         slots = self.stuff_slots(stuff.classes[present])
         unused = things.scores.shape[0] - n_things  # slots of stuff begin behind all of things
         stuff_map = best_mask(stuff_masks, torch.where(slots > 0, slots + unused, 0), size)
-        masks = enlarged_masks(thing_masks, self.mask_threshold, steps_to(size))
+        masks = EnlargedMasks([thing_masks], self.mask_threshold, steps_to(size))
         used = things.scores[:n_things] > 0
         owner = merge_panoptic(masks, stuff_map, overlap_threshold, used)
         class_ids = torch.where(things.scores > 0, self.thing_ids[things.classes], 0)

@@ -24,7 +24,7 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
     soft_masks,
     steps_to,
 )
-from panoptic_ros.ops.masks import enlarged_masks
+from panoptic_ros.ops.masks import EnlargedMasks
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.prediction import LABEL_DIVISOR
 from panoptic_ros.system import share_directory
@@ -126,7 +126,7 @@ def test_instances(reference):
     things = network.generate(raw)[0].of_image(0)
     found = int((things.scores > 0).sum())
     masks = soft_masks(things.weights[:found], raw["encoding"][0])
-    made = enlarged_masks(masks, network.mask_threshold, steps_to(reference.size))
+    made = EnlargedMasks([masks], network.mask_threshold, steps_to(reference.size))
     areas = [int(mask.inside.sum()) for mask in made]
     ours = _by_class_and_score(things.classes[:found], things.scores[:found], areas, tied)
     theirs = _by_class_and_score(

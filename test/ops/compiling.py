@@ -1,0 +1,73 @@
+"""Compile the kernels of ``panoptic_ros/ops`` for a GPU that need not be there.
+
+``python -m test.ops.compiling CAPABILITY`` calls every operation on tensors of the CPU; whatever
+it would launch is compiled down to the GPU's code by the assembler that Triton brings, and is not
+launched. A line for each kernel is printed. Run by ``test_triton``, in a process of its own, since
+there Triton must not be in its interpreter.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+
+class Absent:
+    """What Triton asks a driver for when it compiles, for a GPU that is not there."""
+
+    def __init__(self, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def only_compile(capability: int) -> list[str]:
+    """Make every launch a compilation; the names of what is compiled are added to the list."""
+    names: list[str] = []
+    run = JITFunction.run
+
+    def compiled(function, *arguments, grid, warmup, **settings):
+        kernel = run(function, *arguments, grid=grid, warmup=True, **settings)
+        assert kernel.asm["cubin"]
+        if function.__name__ not in names:
+            names.append(function.__name__)
+        return kernel
+
+    JITFunction.run = compiled
+    driver.set_active(Absent(capability))
+    return names
+
+
+def call_all(dtype: torch.dtype) -> None:
+    """Call every operation once, in sizes that the networks have."""
+    from panoptic_ros.ops.agreement_triton import dense_soft_masks
+    from panoptic_ros.ops.merging_triton import merge_soft_masks
+    from panoptic_ros.ops.suppression_triton import greedy_keep
+
+    boxes, labels = torch.rand(2, 1000, 4), torch.zeros(2, 1000, dtype=torch.int64)
+    greedy_keep(boxes, labels, torch.ones(2, 1000, dtype=torch.bool), 0.5)
+    dense_soft_masks(boxes[0, :100], labels[0, :100], torch.rand(5, 8, 9, 4), torch.rand(8, 8, 9))
+    used, limit = torch.ones(100, dtype=torch.bool), torch.tensor(0.5)
+    stuff = torch.zeros(128, 256, dtype=torch.int16)
+    soft = torch.rand(100, 32, 64, dtype=dtype)
+    merge_soft_masks(soft, used, stuff, limit, 0.4, [0.25, 0.25], [0, 0])
+    merge_soft_masks(soft, used, stuff, limit, 0.4, [0.25, 0.25, 1.0, 1.1], [128, 250])
+
+
+if __name__ == "__main__":
+    compiled_kernels = only_compile(int(sys.argv[1]))
+    with torch.inference_mode():
+        for precision in (torch.float32, torch.bfloat16, torch.float16):
+            call_all(precision)
+    print("\n".join(compiled_kernels))
