@@ -45,7 +45,7 @@ def mean_shift(
     if len(points) == 0:
         return points.new_zeros(max_centers, points.shape[1]), groups.new_full((max_centers,), -1)
     centers, center_groups = _seeds(points, groups, max_centers)
-    climb = _climb_by_group if points.device.type == "cpu" else _climb_together
+    climb = _climb_by_group if points.device.type == "cpu" else _climb_on_cuda
     centers, count = climb(centers, center_groups, points, groups, iterations)
     center_groups = center_groups.where(count >= max(min_size, 1), -1)
     return _drop_duplicates(centers, center_groups, count)
@@ -59,6 +59,15 @@ def _climb_together(
     for _ in range(iterations):
         centers = _step(centers, points, same)
     return centers, _within(centers, points, same).sum(1)
+
+
+def _climb_on_cuda(
+    centers: Tensor, center_groups: Tensor, points: Tensor, groups: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Do the same with one kernel a step."""
+    from panoptic_ros.ops.mean_shift_triton import climb
+
+    return climb(centers, center_groups, points, groups, iterations)
 
 
 def _climb_by_group(
@@ -146,7 +155,7 @@ def _drop_duplicates(centers: Tensor, groups: Tensor, count: Tensor) -> tuple[Te
     near = _squared_distances(centers, centers) < 1
     near = (near & (groups[:, None] == groups)).triu(1)
     keep = groups >= 0
-    keep_first = _keep_first_on_host if keep.device.type == "cpu" else _keep_first
+    keep_first = _keep_first_on_host if keep.device.type == "cpu" else _keep_first_on_cuda
     keep = keep_first(near, keep)
     return centers, groups.where(keep, -1)
 
@@ -170,3 +179,10 @@ def _keep_first_on_host(near: Tensor, keep: Tensor) -> Tensor:
         if keep[index]:
             keep &= ~near[index]
     return torch.from_numpy(keep)
+
+
+def _keep_first_on_cuda(near: Tensor, keep: Tensor) -> Tensor:
+    """Do the same in one operation."""
+    from panoptic_ros.ops.walk_triton import keep_first
+
+    return keep_first(near, keep)

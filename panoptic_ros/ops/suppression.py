@@ -97,8 +97,9 @@ def suppress(
             equal scores the first is the better.
         slots: Boxes per image to return.
     """
-    form = _keep_on_cpu if scores.device.type == "cpu" else _keep_on_cuda
-    keep = form(boxes, candidates.labels, scores, iou_threshold)
+    among = boxes, candidates.labels, scores, iou_threshold
+    on_cpu = scores.device.type == "cpu"
+    keep = _keep_on_cpu(*among) if on_cpu else _keep_on_cuda(*among, slots)
     survivors = torch.where(keep, scores, 0).clamp(min=0)
     survivors = F.pad(survivors, (0, max(0, slots - scores.shape[1])))
     best, order = survivors.sort(dim=1, descending=True, stable=True)
@@ -148,11 +149,13 @@ def _keep_on_cpu(boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float
     return keep.view(scores.shape)
 
 
-def _keep_on_cuda(boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Do the same in fixed slots, without a wait for the device."""
+def _keep_on_cuda(
+    boxes: Tensor, labels: Tensor, scores: Tensor, threshold: float, most: int
+) -> Tensor:
+    """Do the same in fixed slots, without a wait, for the ``most`` best at least."""
     from panoptic_ros.ops.suppression_triton import greedy_keep
 
     best, order = scores.sort(dim=1, descending=True, stable=True)
     boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4)).float()
-    keep = greedy_keep(boxes, labels.gather(1, order), best > 0, threshold)
+    keep = greedy_keep(boxes, labels.gather(1, order), best > 0, threshold, most)
     return torch.zeros_like(keep).scatter(1, order, keep)

@@ -7,12 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_WORD = 32  # boxes per word of bits
+from panoptic_ros.ops.walk_triton import WORD, walk
 
 
 @triton.jit
 def _overlap_bits(boxes, groups, bits, threshold, number, words, word_size: tl.constexpr):
     """Set bit j of word w of row i: box 32 w + j comes after box i, is of its group, overlaps."""
+    if tl.program_id(1) < tl.program_id(0):
+        return  # nothing there comes after
     image = tl.program_id(2).to(tl.int64)
     row = tl.program_id(0) * word_size + tl.arange(0, word_size)
     column = tl.program_id(1) * word_size + tl.arange(0, word_size)
@@ -40,58 +42,37 @@ def _overlap_bits(boxes, groups, bits, threshold, number, words, word_size: tl.c
     tl.store(bits + (image * number + row) * words + tl.program_id(1), word, here)
 
 
-@triton.jit
-def _walk(bits, used, keep, number, words, word_size: tl.constexpr, padded: tl.constexpr):
-    """Keep, from the best box on, what no kept one has taken out."""
-    image = tl.program_id(0).to(tl.int64)
-    bits += image * number * words
-    used += image * number
-    keep += image * number
-    lane = tl.arange(0, word_size)
-    every = tl.arange(0, padded)
-    removed = tl.zeros([padded], tl.int32)
-    for block in range(0, words):
-        row = block * word_size + lane
-        here = row < number
-        own = tl.load(bits + row * words + block, here, 0)
-        gone = tl.sum(tl.where(every == block, removed, 0), axis=0)
-        kept = tl.load(used + row, here, 0).to(tl.int32)
-        for step in range(0, word_size):  # within the word, one after the other
-            is_kept = tl.sum(tl.where(lane == step, kept, 0), axis=0) & ~(gone >> step) & 1
-            kept = tl.where(lane == step, is_kept, kept)
-            gone = gone | (tl.sum(tl.where(lane == step, own, 0), axis=0) * is_kept)
-        tl.store(keep + row, kept.to(tl.int8), here)
-        for step in range(0, word_size):  # what the kept ones take out in the words behind
-            is_kept = tl.sum(tl.where(lane == step, kept, 0), axis=0)
-            line = bits + (block * word_size + step) * words
-            removed = removed | tl.load(line + every, (every < words) & (is_kept > 0), 0)
-
-
 @torch.library.custom_op("panoptic_ros::greedy_keep", mutates_args=())
-def greedy_keep(boxes: Tensor, groups: Tensor, used: Tensor, threshold: float) -> Tensor:
+def greedy_keep(
+    boxes: Tensor, groups: Tensor, used: Tensor, threshold: float, most: int
+) -> Tensor:
     """Return which boxes stay; they come best first.
 
     Args:
         boxes: float32, (B, M, 4).
         groups: int64, (B, M).
-        used: bool, (B, M), boxes that take part.
+        used: bool, (B, M), boxes that take part, first in each image.
         threshold: On the overlap (IoU).
+        most: Boxes that are asked for: of those behind them some may be missing.
 
     Returns:
         bool, (B, M).
     """
     batch, number = groups.shape
-    words = triton.cdiv(number, _WORD)
+    words = triton.cdiv(number, WORD)
     bits = torch.empty(batch, number, words, dtype=torch.int32, device=boxes.device)
-    keep = torch.empty(batch, number, dtype=torch.int8, device=boxes.device)
-    groups, used = groups.to(torch.int32).contiguous(), used.to(torch.int8).contiguous()
+    keep = torch.zeros_like(used, memory_format=torch.contiguous_format)
+    groups, used = groups.to(torch.int32).contiguous(), used.contiguous().view(torch.int8)
     _overlap_bits[(words, words, batch)](
-        boxes.contiguous(), groups, bits, threshold, number, words, _WORD
+        boxes.contiguous(), groups, bits, threshold, number, words, WORD, num_warps=1
     )
-    _walk[(batch,)](bits, used, keep, number, words, _WORD, triton.next_power_of_2(words))
-    return keep.bool()
+    padded = triton.next_power_of_2(words)
+    walk[(batch,)](
+        bits, used, keep.view(torch.int8), number, words, most, padded, True, num_warps=4
+    )
+    return keep
 
 
 @greedy_keep.register_fake
-def _(boxes: Tensor, groups: Tensor, used: Tensor, threshold: float) -> Tensor:
+def _(boxes: Tensor, groups: Tensor, used: Tensor, threshold: float, most: int) -> Tensor:
     return torch.empty_like(used)

@@ -52,12 +52,17 @@ def only_compile(capability: int) -> list[str]:
 def call_all(dtype: torch.dtype) -> None:
     """Call every operation once, in sizes that the networks have."""
     from panoptic_ros.ops.agreement_triton import dense_soft_masks
+    from panoptic_ros.ops.mean_shift_triton import climb
     from panoptic_ros.ops.merging_triton import merge_soft_masks
     from panoptic_ros.ops.suppression_triton import greedy_keep
+    from panoptic_ros.ops.walk_triton import keep_first
 
     boxes, labels = torch.rand(2, 1000, 4), torch.zeros(2, 1000, dtype=torch.int64)
-    greedy_keep(boxes, labels, torch.ones(2, 1000, dtype=torch.bool), 0.5)
+    greedy_keep(boxes, labels, torch.ones(2, 1000, dtype=torch.bool), 0.5, 100)
     dense_soft_masks(boxes[0, :100], labels[0, :100], torch.rand(5, 8, 9, 4), torch.rand(8, 8, 9))
+    keep_first(torch.ones(128, 128, dtype=torch.bool), torch.ones(128, dtype=torch.bool))
+    points, groups = torch.rand(4000, 12), torch.zeros(4000, dtype=torch.int64)
+    climb(points[:128], groups[:128], points, groups, 2)
     used, limit = torch.ones(100, dtype=torch.bool), torch.tensor(0.5)
     stuff = torch.zeros(128, 256, dtype=torch.int16)
     soft = torch.rand(100, 32, 64, dtype=dtype)
@@ -68,6 +73,6 @@ def call_all(dtype: torch.dtype) -> None:
 if __name__ == "__main__":
     compiled_kernels = only_compile(int(sys.argv[1]))
     with torch.inference_mode():
-        for precision in (torch.float32, torch.bfloat16, torch.float16):
+        for precision in (torch.float32, torch.bfloat16):
             call_all(precision)
     print("\n".join(compiled_kernels))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from panoptic_ros.ops import suppression
+from panoptic_ros.ops import mean_shift, suppression
+
+from ..shared_data import REPOSITORY
 
 pytest.importorskip("triton")
 
@@ -21,9 +28,10 @@ def boxes_and_scores(number, seed, spread=60.0, images=2):
     return torch.cat((corner, corner + size), -1), labels, scores
 
 
-def keep_with_kernels(boxes, labels, scores, threshold):
+def keep_with_kernels(boxes, labels, scores, threshold, most=None):
     arguments = (x.to(DEVICE) for x in (boxes, labels, scores))
-    return suppression._keep_on_cuda(*arguments, threshold).cpu()
+    most = scores.shape[1] if most is None else most
+    return suppression._keep_on_cuda(*arguments, threshold, most).cpu()
 
 
 @pytest.mark.parametrize("number", [1, 31, 32, 33, 100])
@@ -34,6 +42,9 @@ def test_suppression(number, threshold):
     assert torch.equal(keep_with_kernels(boxes, labels, scores, threshold), plain)
     assert torch.equal(suppression._keep_on_cpu(boxes, labels, scores, threshold), plain)
     assert plain.any() and (number == 1 or not plain.all())
+    best = scores.masked_fill(~plain, 0).sort(descending=True, stable=True).indices[:, :7]
+    some = keep_with_kernels(boxes, labels, scores, threshold, most=7)
+    assert torch.equal(some.gather(1, best), plain.gather(1, best)) and not (some & ~plain).any()
 
 
 def test_suppression_of_nothing_and_of_all_the_same():
@@ -46,9 +57,38 @@ def test_suppression_of_nothing_and_of_all_the_same():
     assert torch.nonzero(kept).tolist() == [[0, 0], [1, 0]]  # of ties the first
 
 
+@pytest.mark.parametrize("number", [1, 32, 70])
+def test_first_of_those_near_each_other(number):
+    generator = torch.Generator().manual_seed(number)
+    near = torch.rand(number, number, generator=generator) < 0.1
+    keep = torch.rand(number, generator=generator) < 0.7
+    keep[33:64] = False  # nothing in the whole word
+    plain = mean_shift._keep_first(near.triu(1), keep)
+    assert torch.equal(
+        mean_shift._keep_first_on_cuda(near.to(DEVICE), keep.to(DEVICE)).cpu(), plain
+    )
+
+
+@pytest.mark.parametrize("capability", [87, 90])
+def test_kernels_compile_for_a_gpu(capability, tmp_path):
+    """Orin and Hopper. Nothing is launched, so that neither is needed."""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "test.ops.compiling", str(capability)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    kernels = {
+        name
+        for path in (REPOSITORY / "panoptic_ros/ops").glob("*_triton.py")
+        for name in re.findall(r"(\w+)\[\(", path.read_text())
+    }
+    assert len(kernels) > 5 and kernels <= set(done.stdout.split())
+
+
 def test_the_operation_is_known_to_export():
     from panoptic_ros.ops.suppression_triton import greedy_keep
 
     boxes, labels, scores = boxes_and_scores(8, seed=1)
-    arguments = (boxes.to(DEVICE), labels.to(DEVICE), scores.to(DEVICE) > 0, 0.5)
+    arguments = (boxes.to(DEVICE), labels.to(DEVICE), scores.to(DEVICE) > 0, 0.5, 8)
     torch.library.opcheck(greedy_keep, arguments, test_utils=("test_schema", "test_faketensor"))
