@@ -23,7 +23,7 @@ from pathlib import Path
 
 from campaigns.commands import commands, kill_command
 from campaigns.image_targets import IMAGE
-from campaigns.kills import KINDS, kill_at_every_step, kill_training, kill_writers
+from campaigns.kills import KINDS, kill_at_every_step, kill_trainings, kill_writers
 from campaigns.model_targets import TINY
 
 NOBODY = 65534  # user and group
@@ -142,7 +142,7 @@ def main() -> None:
     print(f"model: killed at each of {steps} steps on the disk", flush=True)
     for kind in KINDS:
         print(f"{kind}: {kill_writers(kind, options.rounds, rng)} kills", flush=True)
-    print(f"training: {kill_training(options.rounds, rng)} kills", flush=True)
+    print(f"training: {kill_trainings(options.rounds, rng)} kills", flush=True)
     with tempfile.TemporaryDirectory() as text:
         for command in commands(Path(text)):
             moments, steps = kill_command(command, options.rounds, rng)

@@ -113,12 +113,22 @@ def tiny_recipe(folder: Path, iterations: int) -> Path:
     return path
 
 
-def kill_training(rounds: int, rng: random.Random, iterations: int = 60) -> int:
-    """Kill a training at random moments, then let it end; returns how often it was killed.
+def kill_trainings(rounds: int, rng: random.Random, iterations: int = 60) -> int:
+    """Kill trainings at random moments, each until it ends, until there were so many kills.
+
+    Returns:
+        How often one was killed.
 
     Raises:
-        AssertionError, Exception: A checkpoint is broken, or the log has a step twice or not.
+        AssertionError, Exception: A checkpoint is broken, or a log has a step twice or not.
     """
+    kills = 0
+    while kills < rounds:
+        kills += _kill_training(rounds - kills, rng, iterations)
+    return kills
+
+
+def _kill_training(most: int, rng: random.Random, iterations: int) -> int:
     from panoptic_ros.training.checkpoint import load_checkpoint
 
     with tempfile.TemporaryDirectory() as text:
@@ -126,8 +136,8 @@ def kill_training(rounds: int, rng: random.Random, iterations: int = 60) -> int:
         recipe, output = tiny_recipe(folder, iterations), folder / "run"
         command = [sys.executable, "-m", "panoptic_ros.cli", "train", "--config", str(recipe)]
         command += ["--output", str(output), "--device", "cpu"]
-        kills = 0
-        for _ in range(rounds):
+        kills, ended = 0, False
+        while kills < most and not ended:
             seen = _steps(output)
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             # Starting takes seconds in which nothing can break: wait for the first new step.
@@ -137,7 +147,8 @@ def kill_training(rounds: int, rng: random.Random, iterations: int = 60) -> int:
             process.send_signal(signal.SIGKILL)
             process.wait()
             process.stderr.close()
-            kills += process.returncode == -signal.SIGKILL
+            ended = process.returncode != -signal.SIGKILL
+            kills += not ended
             if (output / "checkpoint.pt").exists():
                 load_checkpoint(output / "checkpoint.pt")
         subprocess.run(command, check=True, capture_output=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from campaigns.faults import as_nobody, check_full_disk, check_permission_denied, on_small_disk
-from campaigns.kills import kill_at_every_step, kill_training, kill_writers
+from campaigns.kills import kill_at_every_step, kill_trainings, kill_writers
 
 
 def test_a_killed_writer_leaves_whole_files():
@@ -21,7 +21,7 @@ def test_a_model_folder_is_whole_at_every_step_of_a_save(tmp_path):
 
 
 def test_a_killed_training_has_every_step_once():
-    assert kill_training(1, random.Random(2), iterations=12) == 1
+    assert kill_trainings(1, random.Random(2), iterations=12) == 1
 
 
 @pytest.mark.parametrize("read_only", [False, True])
