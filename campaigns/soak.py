@@ -36,40 +36,45 @@ SAMPLES = 400
 
 @dataclass
 class Soak:
-    """What was seen; times are hours of the camera.
+    """What was seen.
 
     Attributes:
-        hours: When each sample was taken.
-        memory: Resident MiB.
-        files: Open file descriptors.
-        threads: Threads of the process.
+        samples: float64, (N, 4): hours of the camera, resident MiB, open file descriptors and
+            threads. All rows are there from the start: samples that pile up in the process under
+            test would be memory that grows, 260 bytes each.
+        taken: How many of the rows are filled.
         counts: Of the node's statistics at the end.
     """
 
-    hours: list[float] = field(default_factory=list)
-    memory: list[float] = field(default_factory=list)
-    files: list[int] = field(default_factory=list)
-    threads: list[int] = field(default_factory=list)
+    samples: np.ndarray = field(default_factory=lambda: np.full((2 * SAMPLES, 4), -1.0))
+    taken: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    _process: psutil.Process = field(default_factory=psutil.Process)
 
     def sample(self, frames: int) -> None:
         """Look at the process."""
-        process = psutil.Process()
-        self.hours.append(frames / RATE / 3600)
-        self.memory.append(process.memory_info().rss / 2**20)
-        self.files.append(process.num_fds())
-        self.threads.append(process.num_threads())
+        process = self._process
+        memory = process.memory_info().rss / 2**20
+        row = frames / RATE / 3600, memory, process.num_fds(), process.num_threads()
+        self.samples[self.taken] = row
+        self.taken += 1
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Hours, memory, file descriptors and threads of the samples taken: (4, taken)."""
+        return self.samples[: self.taken].T
 
     def problems(self) -> list[str]:
         """Return what is not as it should be."""
-        slope, error = slope_of(self.hours, self.memory)
+        hours, memory, files, threads = self.columns
+        slope, error = slope_of(hours, memory)
         found = []
         if slope > max(3 * error, SLOPE):
             found.append(f"memory grows by {slope:.3f} +- {error:.3f} MiB an hour")
-        for name, values in (("file descriptors", self.files), ("threads", self.threads)):
+        for name, values in (("file descriptors", files), ("threads", threads)):
             later = values[len(values) // 2 :]
             if max(later) > min(later):
-                found.append(f"{name} go from {min(later)} to {max(later)}")
+                found.append(f"{name} go from {min(later):.0f} to {max(later):.0f}")
         ended = sum(count for name, count in self.counts.items() if name != "received")
         if ended != self.counts["received"]:
             found.append(f"{self.counts['received']} frames came, {ended} ended: {self.counts}")
@@ -168,11 +173,12 @@ def draw(result: Soak, path: Path, title: str) -> None:
     figure = Figure((9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, sharex=True)
-    upper.plot(result.hours, result.memory, ".", markersize=3, color="#0072B2")
-    upper.set_ylim(0, 1.2 * max(result.memory))
+    hours, memory, files, threads = result.columns
+    upper.plot(hours, memory, ".", markersize=3, color="#0072B2")
+    upper.set_ylim(0, 1.2 * max(memory))
     upper.set_ylabel("resident memory, MiB")
-    lower.plot(result.hours, result.files, label="file descriptors", color="#D55E00")
-    lower.plot(result.hours, result.threads, label="threads", color="#009E73")
+    lower.plot(hours, files, label="file descriptors", color="#D55E00")
+    lower.plot(hours, threads, label="threads", color="#009E73")
     lower.set_ylim(0)
     lower.set_xlabel("hours of a camera of 30 Hz")
     lower.legend(frameon=False)
@@ -191,9 +197,10 @@ def main() -> None:
     start = time.monotonic()
     result = soak(options.hours, 60 * options.most_minutes, options.model)
     minutes = (time.monotonic() - start) / 60
-    slope, error = slope_of(result.hours, result.memory)
+    hours, memory, *_ = result.columns
+    slope, error = slope_of(hours, memory)
     title = (
-        f"{result.counts['received']} frames ({result.hours[-1]:.2f} hours at 30 Hz) in "
+        f"{result.counts['received']} frames ({hours[-1]:.2f} hours at 30 Hz) in "
         f"{minutes:.1f} minutes, {options.model or 'stand-in for a network'}: memory "
         f"{slope:.3f} ± {error:.3f} MiB an hour"
     )

@@ -11,7 +11,9 @@ from campaigns.soak import Soak, slope_of
 def soaked(memory):
     count = len(memory)
     counts = {"received": 10, "dropped": 1, "published": 9}
-    return Soak(list(np.linspace(0, 24, count)), list(memory), [9] * count, [7] * count, counts)
+    constant = np.ones(count)
+    samples = np.column_stack([np.linspace(0, 24, count), memory, 9 * constant, 7 * constant])
+    return Soak(samples, count, counts)
 
 
 def test_slope_and_error_are_those_of_numpy():
@@ -31,7 +33,7 @@ def test_a_leak_is_seen():
 def test_lost_frames_and_files_left_open_are_seen():
     result = soaked(np.full(400, 100.0))
     result.counts["published"] = 8
-    result.files[-1] = 10
+    result.samples[-1, 2] = 10
     assert ["9 to 10" in p or "10 frames came, 9 ended" in p for p in result.problems()] == [
         True,
         True,
