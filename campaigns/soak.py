@@ -202,7 +202,7 @@ def main() -> None:
     title = (
         f"{result.counts['received']} frames ({hours[-1]:.2f} hours at 30 Hz) in "
         f"{minutes:.1f} minutes, {options.model or 'stand-in for a network'}: memory "
-        f"{slope:.3f} ± {error:.3f} MiB an hour"
+        f"{slope:.4f} ± {error:.4f} MiB an hour"
     )
     draw(result, options.output, title)
     print(title, result.counts, *result.problems(), sep="\n")
