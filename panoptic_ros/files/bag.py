@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from panoptic_ros.files.bag_reader import BagReader
 from panoptic_ros.system import share_directory
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -129,23 +129,22 @@ class ImageBag:
                 stamps.add(stamp)
                 yield BagFrame(stamp, time, message)
         except Exception as error:  # rosbags raises many types on damaged files
-            raise BagError(f"bag {self.path} is damaged: {error}") from error
+            reason = str(error) or type(error).__name__
+            raise BagError(f"bag {self.path} is damaged: {reason}") from error
 
 
-def open_bag(path: Path) -> AnyReader:
+def open_bag(path: Path) -> BagReader:
     """Open a bag; the caller closes it.
 
     Raises:
-        BagError: It is not there or cannot be read.
+        BagError: It is not there, cannot be read, or declares sizes that are not believed.
     """
     if not path.exists():
         raise BagError(f"there is no bag {path}")
     try:
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-        reader.open()
+        return BagReader(path)
     except Exception as error:  # rosbags raises many types on damaged files, MemoryError too
-        raise BagError(f"cannot read bag {path}: {error}") from error
-    return reader
+        raise BagError(f"cannot read bag {path}: {str(error) or type(error).__name__}") from error
 
 
 def stamp_of(header: Any) -> int:

@@ -123,7 +123,8 @@ def _frames(
         try:
             item = next(messages, None)
         except Exception as error:  # rosbags raises many types on damaged files
-            raise BagError(f"bag {path} is damaged: {error}") from error
+            reason = str(error) or type(error).__name__
+            raise BagError(f"bag {path} is damaged: {reason}") from error
         if item is None:
             return
         connection, time, data = item

@@ -47,6 +47,16 @@ def read_image(path: Path | str) -> np.ndarray:
     """Read an image file: uint8, (H, W, 3), RGB, as stored (an EXIF orientation is ignored).
 
     Raises:
+        OSError: As ``read_stored``.
+    """
+    image = read_stored(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_stored(path: Path | str, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
+    """Read an image file with OpenCV's type and channels, after a look at its header.
+
+    Raises:
         OSError: The file is missing, declares more than ``image_size.MAX_PIXELS``, or cannot be
             decoded.
     """
@@ -63,9 +73,9 @@ def read_image(path: Path | str) -> np.ndarray:
     except OSError as error:
         raise OSError(f"cannot read the image {path}: {error.strerror}") from error
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imread(str(path), flags)
     except cv2.error as error:
         raise OSError(f"cannot read the image {path}: {error}") from error
     if image is None:
         raise OSError(f"cannot read the image {path}: it is missing or not an image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image

@@ -282,7 +282,7 @@ def test_a_bag_that_is_away_for_a_moment_is_not_damaged(label, streets, tmp_path
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr("rosbags.highlevel.AnyReader.messages", away)
+        patch.setattr("panoptic_ros.files.bag_reader.BagReader.messages", away)
         report = label([bag], tmp_path / "out")
     assert report["states"]["refused"] == 1 and "Input/output" in report["bags"][0]["reason"]
     assert label([bag], tmp_path / "out")["frames"]["labelled"] == 12
