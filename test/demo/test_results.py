@@ -58,6 +58,11 @@ def instances_message(stamp):
         roi=roi,
         center_x=1.0,
         center_y=0.5,
+        track_id=0,
+        track_age=0,
+        first_seen=make("builtin_interfaces/Time", sec=0, nanosec=0),
+        position=make("geometry_msgs/Point", x=1.0, y=2.0, z=3.0),
+        size=make("geometry_msgs/Vector3", x=1.0, y=2.0, z=3.0),
     )
     return make(
         "panoptic_ros/PanopticInstanceArray",
