@@ -114,3 +114,11 @@ class StageClock:
             stage: start.elapsed_time(end) / 1e3 if self._cuda else end - start
             for (_, start), (stage, end) in zip(self._marks, self._marks[1:], strict=False)
         }
+
+
+def use_one_core() -> None:
+    """Keep a process that works beside others to one core."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -17,10 +16,11 @@ from tqdm import tqdm
 
 from panoptic_ros.data.categories import load_categories
 from panoptic_ros.data.synthetic import StreetScene
+from panoptic_ros.devices import use_one_core
 from panoptic_ros.drawing import write_image
 from panoptic_ros.files.pictures import write_ids
 from panoptic_ros.prediction import category_fields
-from panoptic_ros.system import write_file
+from panoptic_ros.system import usable_cores, write_file
 
 WORTH_WORKERS = 50  # streets: to start a process takes as long as to draw some
 
@@ -53,12 +53,13 @@ def write_streets(
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "panoptic").mkdir(exist_ok=True)
     write = partial(_write_street, folder, size, seed)
-    workers = workers or (os.cpu_count() if number >= WORTH_WORKERS else 1)
+    workers = workers or (usable_cores() if number >= WORTH_WORKERS else 1)
     with ExitStack() as stack:
         streets: Iterable[list[dict[str, Any]]] = map(write, range(number))
         if workers > 1:
             context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, context))
+            executor = ProcessPoolExecutor(workers, context, initializer=use_one_core)
+            pool = stack.enter_context(executor)
             streets = pool.map(write, range(number), chunksize=8)
         bar = tqdm(streets, "streets", number, unit="image", disable=not progress)
         segments = list(bar)

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from panoptic_ros.data.augmentation import Augmentation
 from panoptic_ros.data.copy_paste import paste_things
+from panoptic_ros.devices import use_one_core
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.prediction import Category
 from panoptic_ros.training.fields import RecipeError, parse
@@ -283,8 +284,4 @@ def _collate(samples: list[tuple[Tensor, PanopticTarget, str]]) -> Batch:
 
 
 def _start_worker(_: int) -> None:
-    """Keep a worker to one core; the others belong to the network."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    use_one_core()

@@ -187,7 +187,10 @@ class _Run:
             self._processes.world,
         )
         for batch in _grouped(self._batches(stage, config, seed, sampler), stage.accumulate):
-            place = clock.place(trainer.step, self._seconds + time.monotonic() - start)
+            seconds = self._seconds + time.monotonic() - start
+            if trainer.step == 0:
+                clock = replace(clock, begin=seconds)  # what loading took is no warm-up
+            place = clock.place(trainer.step, seconds)
             progress.step(trainer.step + 1, trainer.train_step(batch, place))
             self._seconds += time.monotonic() - start
             is_last = clock.is_over(trainer.step, self._seconds)
