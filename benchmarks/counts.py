@@ -15,11 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.ops import DeformConv2d
 
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.fpsnet.network import FPSNet
+from panoptic_ros.networks.panoptic_fcn.heads import ModulatedDeformConv
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "config/networks"
 
@@ -53,11 +53,11 @@ def multiply_adds(network: PanopticNetwork, image: Tensor) -> int:
     """Count the multiply-adds of a network for a batch of images, both on the meta device."""
     deformable = []
 
-    def add(module: DeformConv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
-        deformable.append(output.numel() * module.weight[0].numel())
+    def add(module: ModulatedDeformConv, _: tuple[Tensor, ...], output: Tensor) -> None:
+        deformable.append(output.numel() * module.conv.weight[0].numel())
 
     for module in network.modules():
-        if isinstance(module, DeformConv2d):  # torch does not know how to count it
+        if isinstance(module, ModulatedDeformConv):  # torch does not know how to count it
             module.register_forward_hook(add)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         raw = network(image)

@@ -6,6 +6,7 @@ Nothing is computed, so this needs no GPU. Whatever passes can be captured as on
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -48,6 +49,17 @@ class HostWork(TorchDispatchMode):
         return result
 
 
+@contextmanager
+def made_in(dtype):
+    """Make floats in another type: fake modules cannot be cast."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def _is_masked(indices):
     return any(index is not None and index.dtype == torch.bool for index in indices)
 
@@ -61,7 +73,7 @@ def test_a_frame_never_touches_the_host(name):
         sizes = [FrameSize(size, output) for _, output in sizes]
     host = HostWork()
     with FakeTensorMode(), torch.no_grad():
-        with GPU:
+        with GPU, made_in(torch.bfloat16):
             network = config.build().eval()
             batch = torch.empty(2, 3, *network.padded_size(size))
         with host:

@@ -52,11 +52,15 @@ def only_compile(capability: int) -> list[str]:
 def call_all(dtype: torch.dtype) -> None:
     """Call every operation once, in sizes that the networks have."""
     from panoptic_ros.ops.agreement_triton import dense_soft_masks
+    from panoptic_ros.ops.deformable_triton import convolve_half
     from panoptic_ros.ops.mean_shift_triton import climb
     from panoptic_ros.ops.merging_triton import merge_soft_masks
     from panoptic_ros.ops.suppression_triton import greedy_keep
     from panoptic_ros.ops.walk_triton import keep_first
 
+    if dtype == torch.bfloat16:
+        x, offsets = (torch.rand(1, n, 8, 9, dtype=dtype) for n in (256, 27))
+        convolve_half(x, offsets, torch.rand(256, 256, 3, 3, dtype=dtype), None)
     boxes, labels = torch.rand(2, 1000, 4), torch.zeros(2, 1000, dtype=torch.int64)
     greedy_keep(boxes, labels, torch.ones(2, 1000, dtype=torch.bool), 0.5, 100)
     dense_soft_masks(boxes[0, :100], labels[0, :100], torch.rand(5, 8, 9, 4), torch.rand(8, 8, 9))

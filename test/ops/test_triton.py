@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from panoptic_ros.ops import mean_shift, suppression
+from panoptic_ros.ops.deformable import deformable_convolution
 
 from ..shared_data import REPOSITORY
 
@@ -84,6 +85,35 @@ def test_kernels_compile_for_a_gpu(capability, tmp_path):
         for name in re.findall(r"(\w+)\[\(", path.read_text())
     }
     assert len(kernels) > 5 and kernels <= set(done.stdout.split())
+
+
+# The interpreter takes the bits of bfloat16 for whole numbers when it multiplies matrices.
+@pytest.mark.parametrize("dtype", [torch.float16, *[torch.bfloat16][: DEVICE == "cuda"]])
+@pytest.mark.parametrize(
+    ("batch", "channels", "outputs", "size"),
+    [(2, 5, 8, (6, 9)), (1, 66, 24, (9, 8)), (1, 16, 300, (1, 3))],
+)
+def test_deformable_convolution(dtype, batch, channels, outputs, size):
+    from panoptic_ros.ops.deformable_triton import convolve_half
+
+    generator = torch.Generator().manual_seed(channels)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    x, bias = normal(batch, channels, *size), normal(outputs)
+    weight = normal(outputs, channels, 3, 3)
+    offsets = 2 * normal(batch, 27, *size)
+    offsets[:, :6, 0, 0] = torch.tensor([-1e4, 0, 1e4, 0.5, -1, float(size[0])], dtype=dtype)
+    for item, constant in ((x, bias), (x.to(memory_format=torch.channels_last), None)):
+        wide = None if constant is None else constant.float()
+        plain = deformable_convolution(item.float(), offsets.float(), weight.float(), wide)
+        given = (item, offsets, weight, constant)
+        found = convolve_half(*(v if v is None else v.to(DEVICE) for v in given)).cpu()
+        assert found.dtype == dtype
+        # The interpolated inputs and the result are rounded.
+        rounding = 2 * torch.finfo(dtype).eps * plain.abs().max()
+        torch.testing.assert_close(found.float(), plain, rtol=0, atol=float(rounding))
 
 
 def test_the_operation_is_known_to_export():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import DeformConv2d, deform_conv2d
+from torchvision.ops import DeformConv2d
 
 from panoptic_ros.networks.layers.coordinates import append_coordinates
+from panoptic_ros.ops.deformable import deformable_convolution
 
 _GROUPS = 32  # of every group norm, as in the official code
 _POSITION_BIAS = -2.19  # sigmoid gives 0.1, as in CenterNet
@@ -32,17 +32,7 @@ class ModulatedDeformConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, inputs, H, W) to (B, outputs, H, W)."""
-        offset, mask = self.offset_mask(x).split((18, 9), dim=1)
-        if x.dtype != torch.bfloat16:
-            return self.conv(x, offset, mask.sigmoid())
-        return self._in_float32(x, offset.float(), mask.float().sigmoid())
-
-    def _in_float32(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """Convolve in float32: torchvision has no bfloat16 kernel."""
-        bias = None if self.conv.bias is None else self.conv.bias.float()
-        weight = self.conv.weight.float()
-        y = deform_conv2d(x.float(), offset, weight, bias, padding=1, mask=mask)
-        return y.to(x.dtype)
+        return deformable_convolution(x, self.offset_mask(x), self.conv.weight, self.conv.bias)
 
 
 def conv_tower(
