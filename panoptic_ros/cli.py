@@ -161,6 +161,7 @@ def evaluate(
         Path | None, typer.Option(help="Truth: JSON in the COCO panoptic format.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
+    only: Annotated[str, typer.Option(help="Pattern that the names of the images have.")] = "",
     cityscapes: Annotated[Path | None, typer.Option(help="Cityscapes folder.")] = None,
     split: Annotated[str, typer.Option(help="Split of Cityscapes.")] = "val",
     synthetic: Annotated[int, typer.Option(help="Number of synthetic streets.")] = 0,
@@ -185,6 +186,7 @@ def evaluate(
     run_evaluation(
         annotations=annotations,
         images=images,
+        only=only,
         cityscapes=cityscapes,
         split=split,
         synthetic=synthetic,

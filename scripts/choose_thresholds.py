@@ -5,9 +5,10 @@ One option after the other is tried at several values, and the best PQ so far ke
 goes through the network once. Prints all that was tried, and what to write into model.yaml.
 
     scripts/choose_thresholds.py --model runs/fpsnet_small/last --annotations panoptic_train.json \
-        --images train --only '^0006R0' --try score_threshold 0.2 0.3 0.4 --write
+        --images train --only '^0006R0' --write runs/fpsnet_small/last
 
-An option of the network, like PanoNet's bandwidth, is written network.bandwidth.
+--try OPTION VALUE... tries these instead of the usual ones; an option of the network, like
+PanoNet's bandwidth, is written network.bandwidth.
 """
 
 from __future__ import annotations
@@ -116,7 +117,9 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--only", default="", help="regular expression of file names")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--write", action="store_true", help="into the model's model.yaml")
+    parser.add_argument(
+        "--write", type=Path, nargs="*", default=[], metavar="MODEL", help="into these models"
+    )
     parser.add_argument(
         "--try", dest="tried", nargs="+", action="append", metavar=("OPTION", "VALUE"), default=[]
     )
@@ -137,8 +140,9 @@ def main() -> None:
 
     chosen = choose({}, tried, score)
     print("chosen:", ", ".join(f"{name} {value}" for name, value in chosen.items()))
-    if options.write:
-        save_model(options.model, with_values(config, chosen), network)
+    for folder in options.write:
+        config, network = load_model(folder)
+        save_model(folder, with_values(config, chosen), network)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def run_evaluation(
     *,
     annotations: Path | None = None,
     images: Path | None = None,
+    only: str = "",
     cityscapes: Path | None = None,
     split: str = "val",
     synthetic: int = 0,
@@ -62,7 +63,9 @@ def run_evaluation(
         metrics = evaluate_predictions(annotations, predictions).metrics
         facts: dict[str, Any] = {"predictions": str(predictions)}
     else:
-        dataset, truth, categories = _open_truth(annotations, images, cityscapes, split, synthetic)
+        dataset, truth, categories = _open_truth(
+            annotations, images, only, cityscapes, split, synthetic
+        )
         segmenter = Segmenter.load(model, device, precision, resolution, engine)
         segmenter.warm_up()
         gallery = _Gallery(categories) if pictures else None
@@ -80,6 +83,7 @@ def run_evaluation(
 def _open_truth(
     annotations: Path | None,
     images: Path | None,
+    only: str,
     cityscapes: Path | None,
     split: str,
     synthetic: int,
@@ -91,7 +95,7 @@ def _open_truth(
     if annotations:
         if not images:
             raise ValueError("--annotations with --model needs --images, the folder of the images")
-        dataset = CocoPanoptic(annotations, images)
+        dataset = CocoPanoptic(annotations, images, only=only)
         return dataset, coco_truth(dataset), dataset.categories
     if cityscapes:
         from panoptic_ros.data.cityscapes import Cityscapes

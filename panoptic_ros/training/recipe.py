@@ -123,7 +123,7 @@ class Stage:
     """One stage of a recipe: one optimisation from start to end.
 
     Attributes:
-        name: Shown in the progress; unique within the recipe.
+        name: Shown in the progress, and of the folder with what it ended with; unique.
         model: Fields of a model.yaml without weights: network, categories, input, prediction.
         data: The training mix.
         augmentation: Keyword arguments of ``data.augmentation.Augmentation``.
@@ -206,6 +206,8 @@ class Recipe:
         _check(self.workers >= 0, f"workers is {self.workers}; expected 0 or more")
         names = [stage.name for stage in self.stages]
         _check(len(set(names)) == len(names), f"stages have the names {names}; expected unique")
+        taken = sorted({*names} & {"best", "last", "tensorboard"} | {n for n in names if "/" in n})
+        _check(not taken, f"stages are named {taken}, which are no or other folders' names")
 
 
 def load_recipe(

@@ -71,7 +71,8 @@ def train(
     """Train a model as a recipe says, from the last checkpoint in ``output`` if there is one.
 
     ``output`` receives checkpoint.pt, recipe.yaml, log.jsonl, tensorboard/ and the model folders
-    best/ and last/. Under torchrun every process calls this alike.
+    best/ and last/, and one named after each stage but the last with what it ended with. Under
+    torchrun every process calls this alike.
 
     Args:
         config: Recipe file, or its content.
@@ -162,7 +163,9 @@ class _Run:
         finally:
             progress.close()
         if self._processes.is_first:
-            self._save_model(LAST_FOLDER, config, trainer, {})
+            is_last = number == len(self._recipe.stages) - 1
+            for folder in [LAST_FOLDER] if is_last else [stage.name, LAST_FOLDER]:
+                self._save_model(folder, config, trainer, {})
         return trainer.result.state_dict()
 
     def _steps(

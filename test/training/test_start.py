@@ -4,7 +4,9 @@ import torchvision
 from torch import nn
 
 from panoptic_ros.networks.layers.resnet import ResNet
-from panoptic_ros.training.start import load_backbone, start_from
+from panoptic_ros.training.fields import RecipeError
+from panoptic_ros.training.recipe import load_recipe
+from panoptic_ros.training.start import load_backbone, model_config, start_from, start_network
 
 
 def two_branches(channels):
@@ -65,3 +67,13 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
     torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "fc.pth")
     with pytest.raises(ValueError, match=r"fc\.pth does not fit the backbone: .* is missing"):
         load_backbone(nn.ModuleDict({"backbone": ResNet("resnet18")}), tmp_path / "fc.pth")
+
+
+def test_class_weights_are_by_name(recipe):
+    (stage,) = load_recipe(recipe | {"class_weights": {"car": 3.0}}).stages
+    config = model_config(stage)
+    weights = start_network(config, stage, None).class_weights
+    assert weights[2] == 3 and weights.sum() == len(weights) + 2
+    (stage,) = load_recipe(recipe | {"class_weights": {"lorry": 3.0}}).stages
+    with pytest.raises(RecipeError, match="'lorry': 3.0; expected .* of one of ground, car"):
+        start_network(config, stage, None)
