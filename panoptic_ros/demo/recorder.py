@@ -60,17 +60,18 @@ class OutputRecorder(Node):
         self._get_state = self.create_client(GetState, f"{node_name}/get_state")
         self._active = False
         self._ready = False
-        self._labels = self._record(f"{node_name}/labels", Image, RELIABLE)
-        self._instances = self._record(f"{node_name}/instances", PanopticInstanceArray, RELIABLE)
+        self._outputs = [f"{node_name}/labels", f"{node_name}/instances"]
+        for topic, kind in zip(self._outputs, (Image, PanopticInstanceArray), strict=True):
+            self._record(topic, kind, RELIABLE)
         self._record(f"{node_name}/categories", PanopticCategoryArray, LATCHED)
         self._record("/diagnostics", DiagnosticArray, RELIABLE)
         self.create_timer(POLL_SECONDS, self._poll)
 
-    def _record(self, topic: str, kind: type, qos: QoSProfile) -> Any:
+    def _record(self, topic: str, kind: type, qos: QoSProfile) -> None:
         name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
         connection = self._writer.add_connection(topic, name, typestore=self._types)
         receive = partial(self._receive, connection, kind)
-        return self.create_subscription(kind, topic, receive, qos, raw=True)
+        self.create_subscription(kind, topic, receive, qos, raw=True)
 
     def _receive(self, connection: Any, kind: type, data: bytes) -> None:
         received = time.time_ns()
@@ -96,8 +97,7 @@ class OutputRecorder(Node):
             if self._get_state.service_is_ready():
                 self._get_state.call_async(GetState.Request()).add_done_callback(self._on_state)
             return
-        connected = self._labels.get_publisher_count() and self._instances.get_publisher_count()
-        if connected:
+        if all(map(self.count_publishers, self._outputs)):
             self._ready = True
             say("ready")
 
