@@ -1,10 +1,12 @@
-"""A whole frame as one CUDA graph: from images in pinned memory to label images and tables there.
+"""A whole frame as one CUDA graph: from images in pinned memory to label images and tables.
 
 Eagerly a frame is hundreds to thousands of small kernels that wait for Python one by one. All of
 them have fixed shapes and never wait, so one launch replays them. The images of a batch go
 through the network one after the other, so that one image's memory serves all of them; meanwhile
-the image before is turned into segments on a second stream. Thresholds are scalars on the device:
-they change without a new capture. All graphs of a segmenter share their memory.
+the next image comes in on a third stream, and the one before is turned into segments on a second.
+The results go to pinned memory of their own behind the graph, so that nobody copies them there.
+Thresholds are scalars on the device: they change without a new capture. All graphs of a segmenter
+share their memory.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from panoptic_ros.engines.base import Engine, Forward, root_of
 from panoptic_ros.ops.segments import EncodedSegments
-from panoptic_ros.transfer import as_stored
+from panoptic_ros.transfer import as_stored, download
 from panoptic_ros.truth import FrameSize, PredictionOptions
 
 WARM_UP_RUNS = 3  # before a capture: kernels are compiled, libraries choose their algorithms
@@ -113,7 +115,8 @@ class FrameGraphs:
         self._thresholds = Thresholds.on(device)
         self._options: PredictionOptions | None = None  # those on the device
         self._pool = torch.cuda.graph_pool_handle()  # they never run at the same time
-        self._streams = torch.cuda.Stream(device), torch.cuda.Stream(device, priority=-1)
+        # for the network, for segments, for images on their way in
+        self._streams = [torch.cuda.Stream(device, priority=p) for p in (0, -1, -1)]
         self.gave_up = False
         self._graphs: dict[Kinds, _Graph] = {}
         self._maker: threading.Thread | None = None
@@ -195,12 +198,7 @@ class FrameGraphs:
             stream.wait_stream(torch.cuda.default_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP_RUNS):
-                    encoded = self._launch(images, kinds, forward)
-                results = [
-                    [torch.empty_like(part, device="cpu", pin_memory=True) for part in item]
-                    for item in encoded
-                ]
-                del encoded
+                    self._launch(images, kinds, forward)
             stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             with CUDA_LOCK:
@@ -208,69 +206,58 @@ class FrameGraphs:
                     graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
                 )
                 with captured:
-                    self._launch(images, kinds, forward, results)
-        return _Graph(graph, images, results, self._device)
+                    encoded = self._launch(images, kinds, forward)
+        return _Graph(graph, images, encoded, self._device)
 
     def _launch(
-        self,
-        images: Sequence[Tensor],
-        kinds: Kinds,
-        forward: Forward,
-        results: Sequence[Sequence[Tensor]] = (),
+        self, images: Sequence[Tensor], kinds: Kinds, forward: Forward
     ) -> list[EncodedSegments]:
-        """Launch a frame; ``results`` is pinned memory for them, if they are to be copied."""
-        first, second = torch.cuda.current_stream(), self._streams[1]
+        """Launch all that a frame does on the device."""
+        first, (_, second, third) = torch.cuda.current_stream(), self._streams
+        third.wait_stream(first)
+        with torch.cuda.stream(third):
+            arrived = [
+                (image.to(self._device, non_blocking=True), third.record_event())
+                for image in images
+            ]
         read_by_second, encoded = [], []
-        for index, (image, kind) in enumerate(zip(images, kinds, strict=True)):
-            pixels = image.to(self._device, non_blocking=True)
+        for (pixels, event), kind in zip(arrived, kinds, strict=True):
+            first.wait_event(event)
             raw, sizes = self._steps.run(pixels, kind, forward)
             read_by_second.append(raw)  # so that the first stream does not take its memory
             second.wait_stream(first)
             with torch.cuda.stream(second):
-                (item,) = self._steps.encode(raw, sizes, self._thresholds)
-                if results:
-                    for copy, part in zip(results[index], item, strict=True):
-                        copy.copy_(part, non_blocking=True)
-                else:
-                    encoded.append(item)
+                encoded += self._steps.encode(raw, sizes, self._thresholds)
         first.wait_stream(second)
         return encoded
 
 
 class _Graph:
-    """One capture with the pinned memory that it reads and writes."""
+    """One capture, with the pinned memory that it reads and what it leaves on the device."""
 
     def __init__(
         self,
         graph: torch.cuda.CUDAGraph,
         images: Sequence[Tensor],
-        results: Sequence[Sequence[Tensor]],
+        encoded: list[EncodedSegments],
         device: torch.device,
     ) -> None:
-        self._graph, self._images, self._results = graph, images, results
+        self._graph, self._images, self._encoded = graph, images, encoded
         self._device = device
 
     def replay(self, images: Sequence[np.ndarray]) -> tuple[Results, dict[str, float]]:
         """Launch once and wait once."""
         times = [time.perf_counter()]
         for pinned, image in zip(self._images, images, strict=True):
-            if image.flags.writeable:
-                pinned.copy_(torch.from_numpy(image))  # on several cores
-            else:
-                np.copyto(pinned.numpy(), image)
+            np.copyto(pinned.numpy(), image)  # PyTorch's threads all wait for the last, if busy
         times.append(time.perf_counter())
         with torch.cuda.device(self._device):
             self._graph.replay()
-            torch.cuda.current_stream().synchronize()
+            arrays = download(self._encoded)
         times.append(time.perf_counter())
-        arrays = [
-            (labels.clone().numpy().view(np.uint16), table.clone().numpy())
-            for labels, table in self._results
-        ]
-        times.append(time.perf_counter())
-        upload, device, download = np.diff(times).tolist()
+        upload, device = np.diff(times).tolist()
         stages = ("upload", "preprocess", "forward", "predict", "download")
-        return arrays, dict(zip(stages, (upload, 0.0, device, 0.0, download), strict=True))
+        return arrays, dict(zip(stages, (upload, 0.0, device, 0.0, 0.0), strict=True))
 
 
 @contextmanager
