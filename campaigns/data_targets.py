@@ -8,12 +8,14 @@ import random
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import yaml
 
-from campaigns.image_targets import IMAGE, encoded
+from campaigns.image_targets import IMAGE, PNG_TOKENS, encoded
 from campaigns.mutation import mutate_value
 from campaigns.targets import Target
+from panoptic_ros.data.cityscapes import Cityscapes
 from panoptic_ros.data.coco_panoptic import CocoPanoptic
 from panoptic_ros.files.pictures import write_ids
 from panoptic_ros.system import share_directory
@@ -108,3 +110,32 @@ def annotations(folder: Path) -> Target:
     hostile = [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 5_000]
     examples = [json.dumps(example).encode()]
     return Target("annotations", examples, use, (ValueError, OSError), hostile, generate)
+
+
+def cityscapes(folder: Path) -> Target:
+    """Images of instance ids as Cityscapes has them."""
+    name = "train/city/city_000000_000000"
+    image = folder / "leftImg8bit" / f"{name}_leftImg8bit.png"
+    ids = folder / "gtFine" / f"{name}_gtFine_instanceIds.png"
+    for path in (image, ids):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    image.write_bytes(encoded(".png"))
+
+    def use(data: bytes) -> None:
+        ids.write_bytes(data)
+        Cityscapes(folder)[0]
+
+    def generate(rng: random.Random) -> bytes:
+        kind = rng.choice((np.uint8, np.uint16, np.uint16, np.float32, np.int32))
+        ending = ".tif" if kind in (np.float32, np.int32) else ".png"
+        shape = rng.choice((IMAGE.shape[:2], IMAGE.shape[:2], (1, 1), (40, 3), IMAGE.shape))
+        values = [0, 7, 26, 255, 26_000, 26_001, 33_999, 65_535, -1, 2**31 - 1, float("nan")]
+        with np.errstate(all="ignore"):
+            chosen = np.array([rng.choice(values) for _ in range(int(np.prod(shape)))])
+            return cv2.imencode(ending, chosen.astype(kind).reshape(shape))[1].tobytes()
+
+    good = np.full(IMAGE.shape[:2], 7, np.uint16)
+    good[2:6, 3:9] = 26_001
+    example = cv2.imencode(".png", good)[1].tobytes()
+    refusals = (ValueError, OSError)
+    return Target("cityscapes", [example], use, refusals, (), generate, PNG_TOKENS)

@@ -6,13 +6,19 @@ import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from campaigns.mutation import NUMBERS, mutate_bytes
 from campaigns.targets import Target
-from panoptic_ros.files.bag import BagError, ImageBag, write_image_bag
+from panoptic_ros.files.bag import IMAGE as TYPE
+from panoptic_ros.files.bag import BagError, ImageBag
 from panoptic_ros.files.camera_messages import ENCODINGS, ImageError, image_and_size
 from panoptic_ros.files.sources import open_source
 
@@ -20,6 +26,7 @@ HEIGHT, WIDTH = 12, 16
 IMAGE = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
 FORMATS = ("jpeg", "png", "rgb8; jpeg compressed bgr8", "mono8; png compressed", "")
 JPEG_TOKENS = [bytes((0xFF, marker)) for marker in range(0xC0, 0x100)]
+BAG_TOKENS = [b"SQLite format 3\0", b"#ROSBAG V2.0\n", b"compression=lz4", b"zstd", b"chunk_pos="]
 PNG_TOKENS = [b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"iCCP", b"eXIf"]
 
 
@@ -143,15 +150,63 @@ def pictures(folder: Path) -> Target:
 
 
 def bags(folder: Path) -> Target:
-    """Bags in one file."""
-    write_image_bag(folder / "good", [IMAGE, IMAGE], 10.0)
-    (file,) = (folder / "good").glob("*.mcap")
+    """Bags in one MCAP file, one of them with compressed chunks."""
+    return _bags(
+        "bags", folder, ".mcap", [_bag2(folder / "plain", None), _bag2(folder / "zstd", "zstd")]
+    )
 
+
+def db3(folder: Path) -> Target:
+    """Bags in one SQLite file."""
+    return _bags("db3", folder, ".db3", [_bag2(folder / "good", None, StoragePlugin.SQLITE3)])
+
+
+def ros1_bags(folder: Path) -> Target:
+    """Bags of ROS 1, as they are and compressed."""
+    compressions = (None, *Writer1.CompressionFormat)
+    examples = [_bag1(folder / f"{i}.bag", kind) for i, kind in enumerate(compressions)]
+    return _bags("ros1_bags", folder, ".bag", examples)
+
+
+def _bags(name: str, folder: Path, ending: str, examples: list[bytes]) -> Target:
     def use(data: bytes) -> None:
-        path = folder / "input.mcap"
+        path = folder / f"input{ending}"
         path.write_bytes(data)
         with ImageBag(path) as bag:
             for frame in bag.frames():
                 assert frame.message.encoding is not None
 
-    return Target("bags", [file.read_bytes()], use, (BagError,), tokens=[b"\x89MCAP0\r\n"])
+    return Target(name, examples, use, (BagError,), tokens=[b"\x89MCAP0\r\n", *BAG_TOKENS])
+
+
+def _image(store: Typestore, **header: int) -> Any:
+    time = store.types["builtin_interfaces/msg/Time"](1, 2)
+    head = store.types["std_msgs/msg/Header"](**header, stamp=time, frame_id="camera")
+    return store.types[TYPE](head, HEIGHT, WIDTH, "rgb8", 0, 3 * WIDTH, IMAGE.reshape(-1))
+
+
+def _bag2(
+    path: Path, compression: str | None, storage: StoragePlugin = StoragePlugin.MCAP
+) -> bytes:
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    writer = Writer(path, version=9, storage_plugin=storage)
+    if compression:
+        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/camera", TYPE, typestore=store)
+        for stamp in (1, 2):
+            writer.write(connection, stamp, store.serialize_cdr(_image(store), TYPE))
+    (file,) = path.glob("*.mcap" if storage == StoragePlugin.MCAP else "*.db3")
+    return file.read_bytes()
+
+
+def _bag1(path: Path, compression: Any) -> bytes:
+    store = get_typestore(Stores.ROS1_NOETIC)
+    writer = Writer1(path)
+    if compression:
+        writer.set_compression(compression)
+    with writer:
+        connection = writer.add_connection("/camera", TYPE, typestore=store)
+        for stamp in (1, 2):
+            writer.write(connection, stamp, store.serialize_ros1(_image(store, seq=0), TYPE))
+    return path.read_bytes()

@@ -81,6 +81,18 @@ def _bags(folder: Path) -> Target:
     return bags(folder)
 
 
+def _db3(folder: Path) -> Target:
+    from campaigns.image_targets import db3
+
+    return db3(folder)
+
+
+def _ros1_bags(folder: Path) -> Target:
+    from campaigns.image_targets import ros1_bags
+
+    return ros1_bags(folder)
+
+
 def _model_yaml(folder: Path) -> Target:
     from campaigns.model_targets import model_yaml
 
@@ -117,6 +129,12 @@ def _annotations(folder: Path) -> Target:
     return annotations(folder)
 
 
+def _cityscapes(folder: Path) -> Target:
+    from campaigns.data_targets import cityscapes
+
+    return cityscapes(folder)
+
+
 def _parameters(folder: Path) -> Target:
     from campaigns.node_targets import parameters
 
@@ -139,12 +157,15 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "messages": _messages,
     "pictures": _pictures,
     "bags": _bags,
+    "db3": _db3,
+    "ros1_bags": _ros1_bags,
     "model_yaml": _model_yaml,
     "weights": _weights,
     "checkpoints": _checkpoints,
     "cache": _cache,
     "recipes": _recipes,
     "annotations": _annotations,
+    "cityscapes": _cityscapes,
     "parameters": _parameters,
     "launch": _launch,
     "node": _node,

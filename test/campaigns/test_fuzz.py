@@ -12,7 +12,8 @@ from campaigns.fuzz import CORPUS, check_good, fuzz, replay
 from campaigns.mutation import mutate_bytes, mutate_value
 from campaigns.targets import TARGETS, Target, load_target
 
-QUICK = ("messages", "pictures", "bags", "cache", "annotations", "recipes", "checkpoints")
+QUICK = ("messages", "pictures", "bags", "db3", "ros1_bags", "cache", "annotations", "cityscapes")
+QUICK += ("recipes", "checkpoints")
 MODULES = {"launch": "launch", "parameters": "rclpy", "node": "rclpy"}
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from panoptic_ros.data.cityscapes import Cityscapes, panoptic_segments, read_instance_ids
+from test.files.test_image_size import flipped_png
 
 # 7 road, 11 building, 4 static (not evaluated), 26000/26001 two cars, 26 a group of cars,
 # 29000 a caravan (a thing that is not evaluated)
@@ -55,3 +56,14 @@ def test_missing_and_wrong_files_are_named(root):
     image.unlink()
     with pytest.raises(FileNotFoundError, match="has no image"):
         Cityscapes(root, "val")
+
+
+def test_ids_that_are_none_are_refused(tmp_path):
+    wide = np.full((2, 3), 2**31 - 1, np.int32)  # 8 GB to count
+    file = tmp_path / "ids.png"
+    file.write_bytes(cv2.imencode(".tif", wide)[1].tobytes())
+    with pytest.raises(ValueError, match="1 channels of int32"):
+        read_instance_ids(file)
+    file.write_bytes(flipped_png(16, 0x40))
+    with pytest.raises(OSError, match=r"ids.png: the header .* is damaged"):
+        read_instance_ids(file)
