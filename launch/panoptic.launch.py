@@ -34,6 +34,7 @@ PARAMETERS = {
     "precision": str,
     "engine": str,
     "image_transport": str,
+    "tracking": bool,
     "autostart": bool,
     "use_sim_time": bool,
 }
@@ -75,6 +76,12 @@ ARGUMENTS = [
         default_value="",
         choices=["", "raw", "compressed"],
         description="compressed subscribes to IMAGE/compressed.",
+    ),
+    DeclareLaunchArgument(
+        "tracking",
+        default_value="",
+        choices=["", *SWITCH],
+        description="Give a thing the same track_id in every image.",
     ),
     DeclareLaunchArgument(
         "params_file",

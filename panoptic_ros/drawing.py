@@ -21,6 +21,7 @@ from panoptic_ros.prediction import (
     Category,
     PanopticPrediction,
     Segment,
+    Track,
 )
 from panoptic_ros.system import write_file
 
@@ -79,10 +80,10 @@ def draw_overlay(
 
     Args:
         image: uint8, (H, W, 3), RGB, the size of the label image; it is not changed.
-        prediction: What was seen in it.
+        prediction: What was seen in it; a track has the same shade in every image.
         opacity: Of the paint, 0..1: 0 shows only the image, 1 only the segments.
         outlines: Draw the borders of segments: white around instances, dark between stuff.
-        names: Write class name and score on the instances that have room for it.
+        names: Write class name, number of the track and score on the instances that have room.
 
     Raises:
         ValueError: Image and labels differ in size, or opacity is out of range.
@@ -95,15 +96,24 @@ def draw_overlay(
         )
     if not 0.0 <= opacity <= 1.0:
         raise ValueError(f"opacity is {opacity}; expected 0..1")
-    paint = np.take(label_colors(prediction.categories), labels, axis=0)
+    paint = np.take(_colors(prediction), labels, axis=0)
     canvas = cv2.addWeighted(image, 1.0 - opacity, paint, opacity, 0.0)
     cv2.copyTo(image, (labels == VOID).view(np.uint8), canvas)
     if outlines:
         _draw_outlines(canvas, labels)
     if names:
         for segment in reversed(prediction.instances):  # the best last, on top
-            _write_name(canvas, segment)
+            _write_name(canvas, segment, prediction.tracks.get(segment.id))
     return canvas
+
+
+def _colors(prediction: PanopticPrediction) -> np.ndarray:
+    colors = label_colors(prediction.categories)
+    tracked = colors.copy() if prediction.tracks else colors
+    for label, track in prediction.tracks.items():
+        instance = 1 + (track.number - 1) % MAX_INSTANCES
+        tracked[label] = colors[label // LABEL_DIVISOR * LABEL_DIVISOR + instance]
+    return tracked
 
 
 def _draw_outlines(canvas: np.ndarray, labels: np.ndarray) -> None:
@@ -131,11 +141,11 @@ def _paint_lines(canvas: np.ndarray, mask: np.ndarray, grey: int) -> None:
     cv2.copyTo(np.full_like(canvas, grey), lines, canvas)
 
 
-def _write_name(canvas: np.ndarray, segment: Segment) -> None:
-    """Write class name and score centred on a segment that is wide enough to be read."""
+def _write_name(canvas: np.ndarray, segment: Segment, track: Track | None) -> None:
+    """Write class, track and score centred on a segment that is wide enough to be read."""
     height, width = canvas.shape[:2]
     scale = max(0.35, height / 1400)
-    text = f"{segment.class_name} {segment.score:.0%}"
+    text = f"{segment.class_name} {f'{track.number} ' if track else ''}{segment.score:.0%}"
     (text_width, text_height), descent = cv2.getTextSize(text, FONT, scale, 1)
     if segment.bbox[2] < text_width / 2:
         return

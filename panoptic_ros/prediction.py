@@ -110,6 +110,21 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Track:
+    """What is known of an instance from the images before.
+
+    Attributes:
+        number: 1 and above; the same thing has the same one in other images of its camera.
+        age: Images in which it was seen, this one included.
+        first_seen: Stamp of the first of them, in nanoseconds.
+    """
+
+    number: int
+    age: int
+    first_seen: int
+
+
+@dataclass(frozen=True)
 class PanopticPrediction:
     """The panoptic segmentation of one image.
 
@@ -125,6 +140,7 @@ class PanopticPrediction:
             it. A thing has the score of its segment. Stuff has the probability of its class at
             the pixel in networks that predict one (all but Panoptic FCN, where it has the score
             of its segment). Void has 0.
+        tracks: By id of the instance; empty unless a ``tracking.Tracker`` follows them.
     """
 
     labels: np.ndarray
@@ -133,6 +149,7 @@ class PanopticPrediction:
     overflow: int = 0
     timings: Mapping[str, float] = field(default_factory=dict)
     confidence: np.ndarray | None = None
+    tracks: Mapping[int, Track] = field(default_factory=dict)
 
     @property
     def instances(self) -> tuple[Segment, ...]:

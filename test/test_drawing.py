@@ -1,5 +1,7 @@
 """Overlays, legends, contact sheets and videos, against values computed by hand."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from panoptic_ros.drawing import (
     draw_overlay,
     label_colors,
 )
-from panoptic_ros.prediction import Category, PanopticPrediction, Segment
+from panoptic_ros.prediction import Category, PanopticPrediction, Segment, Track
 
 ROAD = Category(1, "road", False, (128, 64, 128))
 CAR = Category(2, "car", True, (0, 0, 142))
@@ -50,6 +52,19 @@ def test_an_image_of_another_size_is_refused():
 def test_an_opacity_out_of_range_is_refused():
     with pytest.raises(ValueError, match="opacity is 1.5"):
         draw_overlay(np.zeros((2, 2, 3), np.uint8), prediction(np.zeros((2, 2))), 1.5)
+
+
+def test_a_track_has_the_same_shade_in_every_image():
+    def shade(instance, track):
+        label = 512 + instance
+        tracked = replace(prediction([[label]]), tracks={label: Track(track, 1, 0)})
+        return draw_overlay(np.zeros((1, 1, 3), np.uint8), tracked, 1.0)[0, 0].tolist()
+
+    shades = label_colors(CATEGORIES)
+    assert shade(1, 7) == shade(9, 7) == shades[512 + 7].tolist()
+    assert shade(1, 7) != shade(1, 8)
+    assert shade(1, 255) == shades[512 + 255].tolist()
+    assert shade(1, 256) == shades[512 + 1].tolist()
 
 
 def test_outlines_are_white_around_instances_and_dark_between_stuff():

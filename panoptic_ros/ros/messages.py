@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Vector3
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
@@ -17,7 +18,13 @@ from panoptic_ros.msg import (
     PanopticInstance,
     PanopticInstanceArray,
 )
-from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment
+from panoptic_ros.prediction import (
+    LABEL_DIVISOR,
+    Category,
+    PanopticPrediction,
+    Segment,
+    Track,
+)
 
 try:
     from vision_msgs import msg as vision_msgs
@@ -54,12 +61,14 @@ def instances_message(
         model=model,
         inference_time=inference_time,
         overflow=prediction.overflow,
-        instances=[_instance(segment) for segment in prediction.instances],
+        instances=[_instance(s, prediction.tracks.get(s.id)) for s in prediction.instances],
     )
 
 
-def _instance(segment: Segment) -> PanopticInstance:
+def _instance(segment: Segment, track: Track | None) -> PanopticInstance:
     x, y, width, height = segment.bbox
+    track = track or Track(0, 0, 0)  # not tracked
+    seconds, nanoseconds = divmod(track.first_seen, 1_000_000_000)
     return PanopticInstance(
         id=segment.id,
         class_id=segment.class_id,
@@ -69,6 +78,9 @@ def _instance(segment: Segment) -> PanopticInstance:
         roi=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height),
         center_x=segment.center[0],
         center_y=segment.center[1],
+        track_id=track.number,
+        track_age=track.age,
+        first_seen=Time(sec=seconds, nanosec=nanoseconds),
         position=Point(x=math.nan, y=math.nan, z=math.nan),
         size=Vector3(x=math.nan, y=math.nan, z=math.nan),
     )
@@ -102,16 +114,23 @@ def label_info_message(header: Header, categories: Sequence[Category]) -> vision
 def detections_message(
     header: Header, prediction: PanopticPrediction
 ) -> vision_msgs.Detection2DArray:
-    """Return the things in an image as boxes; the class is named by its id in ``~/label_info``."""
+    """Return the things in an image as boxes; the class is named by its id in ``~/label_info``.
+
+    ``id`` is that of the track, as vision_msgs wants one object to have one id in all messages;
+    where things are not tracked, it is the value in the label image.
+    """
     return vision_msgs.Detection2DArray(
         header=header,
-        detections=[_detection(header, segment) for segment in prediction.instances],
+        detections=[
+            _detection(header, s, prediction.tracks.get(s.id)) for s in prediction.instances
+        ],
     )
 
 
-def _detection(header: Header, segment: Segment) -> vision_msgs.Detection2D:
+def _detection(header: Header, segment: Segment, track: Track | None) -> vision_msgs.Detection2D:
     x, y, width, height = segment.bbox
-    detection = vision_msgs.Detection2D(header=header, id=str(segment.id))
+    name = track.number if track else segment.id
+    detection = vision_msgs.Detection2D(header=header, id=str(name))
     detection.bbox.center.position.x = x + width / 2
     detection.bbox.center.position.y = y + height / 2
     detection.bbox.size_x = float(width)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from panoptic_ros.engines import ENGINES
 from panoptic_ros.ros.parameter_fields import Applies, checked, describe, parameter
+from panoptic_ros.tracking.assignment import require_scipy
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -73,6 +74,11 @@ class Parameters:
         "Stuff classes with fewer pixels in the label image become void; -1 is the model's own.",
         Applies.AT_ONCE,
         limits=(0, 1 << 30),
+    )
+    tracking: bool = parameter(
+        False,
+        "Number the instances so that a thing has the same track_id in every image; needs SciPy.",
+        Applies.AT_ONCE,
     )
     overlay_opacity: float = parameter(
         0.6,
@@ -136,6 +142,8 @@ class Parameters:
         """Check all values; raises ValueError naming the first that does not fit."""
         for entry in fields(self):
             object.__setattr__(self, entry.name, checked(entry, getattr(self, entry.name)))
+        if self.tracking:
+            require_scipy()
 
     @property
     def classes_in_mask(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from panoptic_ros.ros.model_service import reason
 from panoptic_ros.ros.outputs import CameraOutputs
 from panoptic_ros.ros.service import Service
 from panoptic_ros.ros.worker import Frame, SingleTaskThread, Worker
+from panoptic_ros.tracking import Tracker
 
 WARN_PERIOD = 5.0  # seconds between two warnings of a kind
 
@@ -209,6 +210,7 @@ class Pipeline:
         start = time.monotonic()
         for decoded, prediction in results:
             try:
+                prediction = self._track(decoded.frame, prediction, model)
                 self._publish(decoded, prediction, model, times["segment"])
             except Exception:  # the results of the other cameras are good
                 self._lose([decoded.frame], traceback.format_exc())
@@ -216,6 +218,20 @@ class Pipeline:
         if results:
             self.stages.add(results[0][1].timings)  # the same for the whole batch
         self.stages.add({**times, "publish": end - start, "total": end - arrival})
+
+    def _track(
+        self, frame: Frame, prediction: PanopticPrediction, model: str
+    ) -> PanopticPrediction:
+        """Return the prediction with its tracks, if they are wanted."""
+        if not self._service.parameters.tracking:
+            return prediction
+        start = time.monotonic()
+        if frame.camera not in self._service.trackers:
+            self._service.trackers[frame.camera] = Tracker()
+        stamp = Time.from_msg(frame.message.header.stamp).nanoseconds
+        prediction = self._service.trackers[frame.camera].update(prediction, stamp, model)
+        self.stages.add({"track": time.monotonic() - start})
+        return prediction
 
     def _publish(
         self, decoded: Decoded, prediction: PanopticPrediction, model: str, inference_time: float

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from panoptic_ros.prediction import Category, PanopticPrediction, Segment
+from panoptic_ros.prediction import Category, PanopticPrediction, Segment, Track
 from panoptic_ros.ros import messages
 
 HEADER = Header(frame_id="camera")
@@ -54,6 +55,19 @@ def test_instances_are_things_with_a_number_of_their_own():
     assert not roi.do_rectify
 
 
+def test_what_is_not_tracked_has_no_number():
+    (car,) = messages.instances_message(HEADER, PREDICTION, "small", 0.5).instances
+    assert (car.track_id, car.track_age) == (0, 0)
+    assert (car.first_seen.sec, car.first_seen.nanosec) == (0, 0)
+
+
+def test_tracks():
+    tracked = replace(PREDICTION, tracks={CAR.id: Track(2**32 - 1, 30, 41_500_000_001)})
+    (car,) = messages.instances_message(HEADER, tracked, "small", 0.5).instances
+    assert (car.id, car.track_id, car.track_age) == (CAR.id, 2**32 - 1, 30)
+    assert (car.first_seen.sec, car.first_seen.nanosec) == (41, 500_000_001)
+
+
 def test_categories():
     message = messages.categories_message(HEADER, "small", CATEGORIES)
     assert (message.header, message.model, message.label_divisor) == (HEADER, "small", 256)
@@ -76,3 +90,5 @@ def test_vision_msgs():
     assert (center.x, center.y, box.size_x, box.size_y) == (5.5, 2.0, 3.0, 2.0)
     (result,) = car.results
     assert (result.hypothesis.class_id, result.hypothesis.score) == ("26", 0.75)
+    tracked = replace(PREDICTION, tracks={CAR.id: Track(17, 1, 0)})
+    assert [d.id for d in messages.detections_message(HEADER, tracked).detections] == ["17"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, fields, replace
 
 import pytest
@@ -122,3 +123,11 @@ def test_ros_knows_the_type_of_each_default(name):
         ParameterType.PARAMETER_STRING,
         ParameterType.PARAMETER_STRING_ARRAY,
     }
+
+
+def test_tracking_without_scipy_is_refused(monkeypatch):
+    assert Parameters(tracking=True).tracking
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ValueError, match="tracking needs SciPy"):
+        Parameters(tracking=True)
+    assert not Parameters().tracking
