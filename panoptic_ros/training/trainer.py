@@ -8,7 +8,7 @@ import logging
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from panoptic_ros.training.batches import (
     seed_all,
     training_mix,
 )
-from panoptic_ros.training.checkpoint import load_checkpoint, save_checkpoint
+from panoptic_ros.training.checkpoint import find_checkpoint, plain, save_checkpoint
 from panoptic_ros.training.device_batches import device_mix
 from panoptic_ros.training.distributed import Processes, process_group
-from panoptic_ros.training.fields import RecipeError, differences
+from panoptic_ros.training.fields import RecipeError
 from panoptic_ros.training.progress import LOG_FILE, NoProgress, Progress
 from panoptic_ros.training.recipe import Recipe, Stage, load_recipe
 from panoptic_ros.training.schedule_clock import ScheduleClock
@@ -116,9 +116,11 @@ class _Run:
     def train(self, resume: bool) -> TrainingResult:
         """Train all stages that the checkpoint does not have behind it."""
         self._output.mkdir(parents=True, exist_ok=True)
-        checkpoint = self._find_checkpoint() if resume else None
+        checkpoint = (
+            find_checkpoint(self._output / CHECKPOINT_FILE, self._recipe) if resume else None
+        )
         if self._processes.is_first:
-            text = yaml.safe_dump(_plain(self._recipe), sort_keys=False)
+            text = yaml.safe_dump(plain(self._recipe), sort_keys=False)
             write_file(self._output / "recipe.yaml", text.encode())
             if checkpoint is None:
                 (self._output / LOG_FILE).unlink(missing_ok=True)
@@ -241,34 +243,9 @@ class _Run:
                 "trainer": trainer.state_dict(),
                 "scores": self._scores,
                 "seconds": self._seconds,
-                "recipe": json.dumps(_plain(self._recipe)),
+                "recipe": json.dumps(plain(self._recipe)),
             }
             save_checkpoint(self._output / CHECKPOINT_FILE, state)
-
-    def _find_checkpoint(self) -> dict[str, Any] | None:
-        """Return the checkpoint to resume from, if there is one; tell what the recipe changed.
-
-        Raises:
-            RecipeError: It belongs to another network, or to other stages.
-        """
-        path = self._output / CHECKPOINT_FILE
-        if not path.exists():
-            return None
-        try:
-            checkpoint = load_checkpoint(path)
-        except ValueError as error:
-            raise RecipeError(
-                f"{error}; delete it or turn resume off to start anew, or choose another folder"
-            ) from error
-        before, now = json.loads(checkpoint["recipe"]), _plain(self._recipe)
-        if _networks(before) != _networks(now):
-            raise RecipeError(
-                f"{path} belongs to a recipe with another network or other stages; choose "
-                "another output folder, or start anew with resume off"
-            )
-        if changed := sorted(differences(before, now)):
-            logger.warning("resuming with changed settings: %s", ", ".join(changed))
-        return checkpoint
 
     def _save_model(
         self,
@@ -292,15 +269,6 @@ def _grouped(batches: Iterable[TrainingBatch], size: int) -> Iterator[list[Train
     iterator = iter(batches)
     while parts := list(islice(iterator, size)):
         yield parts
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as what JSON and YAML can hold."""
-    return json.loads(json.dumps(asdict(recipe)))
-
-
-def _networks(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [stage["model"]["network"] for stage in recipe["stages"]]
 
 
 def _hardware(processes: Processes) -> str:

@@ -62,10 +62,10 @@ from panoptic_ros.training.trainer import train
 
 train_step = StageTrainer.train_step
 
-def step_or_end(trainer, parts):
+def step_or_end(trainer, *batch):
     if trainer.step == 7:
         os.kill(os.getpid(), signal.SIGKILL)
-    return train_step(trainer, parts)
+    return train_step(trainer, *batch)
 
 StageTrainer.train_step = step_or_end
 train(*sys.argv[1:3], device="cpu")
