@@ -11,20 +11,21 @@ from torch import Tensor
 from panoptic_ros.ops.constants import constant
 
 VARIANCES = (0.1, 0.2)  # of box centres and of logarithmic box sizes
-RATIOS = (1.0, 0.5, 2.0)
 
 
 def make_anchors(
     grids: Sequence[Sequence[int]],
     sizes: Sequence[float],
+    ratios: Sequence[float],
     square: bool,
     device: torch.device,
 ) -> Tensor:
-    """Return the anchors of F3..F7, three per cell, row by row: (A, 4), (cx, cy, w, h).
+    """Return the anchors of F3..F7, one per ratio and cell, row by row: (A, 4), (cx, cy, w, h).
 
     Args:
         grids: Rows and columns of each level.
         sizes: Side of the square anchor of each level.
+        ratios: Width over height, each relative to the input's side.
         square: Give every anchor the height of its width.
         device: Where to make them.
     """
@@ -32,8 +33,8 @@ def make_anchors(
     for (height, width), size in zip(grids, sizes, strict=True):
         y, x = ((torch.arange(n, device=device) + 0.5) / n for n in (height, width))
         centers = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)
-        widths = [size * math.sqrt(ratio) for ratio in RATIOS]
-        heights = widths if square else [size / math.sqrt(ratio) for ratio in RATIOS]
+        widths = [size * math.sqrt(ratio) for ratio in ratios]
+        heights = widths if square else [size / math.sqrt(ratio) for ratio in ratios]
         sides = constant([*widths, *heights], device).view(2, -1).T
         sides = sides.expand(height, width, -1, -1)
         centers = centers[:, :, None].expand_as(sides)

@@ -57,14 +57,15 @@ def protohead(channels: int, prototypes: int) -> nn.Sequential:
 
 
 class InstanceHead(nn.Module):
-    """Class, box and mask coefficients of 3 anchors per cell, shared by F3..F7."""
+    """Class, box and mask coefficients of the anchors of each cell, shared by F3..F7."""
 
-    def __init__(self, channels: int, classes: int, prototypes: int) -> None:
+    def __init__(self, channels: int, classes: int, prototypes: int, anchors: int) -> None:
         super().__init__()
+        self.anchors = anchors
         self.block = nn.Sequential(*_block(channels))
-        self.classes = nn.Conv2d(channels, 3 * classes, 3, padding=1)
-        self.boxes = nn.Conv2d(channels, 3 * 4, 3, padding=1)
-        self.masks = nn.Conv2d(channels, 3 * prototypes, 3, padding=1)
+        self.classes = nn.Conv2d(channels, anchors * classes, 3, padding=1)
+        self.boxes = nn.Conv2d(channels, anchors * 4, 3, padding=1)
+        self.masks = nn.Conv2d(channels, anchors * prototypes, 3, padding=1)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return what F3..F7 say about all A anchors.
@@ -75,7 +76,9 @@ class InstanceHead(nn.Module):
         """
         blocks = [self.block(f) for f in features]
         logits, deltas, coefficients = (
-            torch.cat([per_anchor(branch(b), branch.out_channels // 3) for b in blocks], dim=1)
+            torch.cat(
+                [per_anchor(branch(b), branch.out_channels // self.anchors) for b in blocks], dim=1
+            )
             for branch in (self.classes, self.boxes, self.masks)
         )
         return logits, deltas, coefficients.tanh()

@@ -55,6 +55,8 @@ class EPSNet(PanopticNetwork):
         channels: Of the pyramid and the heads.
         prototypes: k.
         anchor_sizes: Of F3..F7, as parts of the input's sides; the paper's are 24..384 of 550.
+        anchor_ratios: Their width over height, relative like the sizes, of the anchors of a cell;
+            the paper's. People want less.
         square_anchors: Give all anchors the height of their width; the released ResNet-50
             was trained so.
     """
@@ -71,16 +73,20 @@ class EPSNet(PanopticNetwork):
         channels: int = 256,
         prototypes: int = 32,
         anchor_sizes: Sequence[float] = tuple(s / 550 for s in (24, 48, 96, 192, 384)),
+        anchor_ratios: Sequence[float] = (1.0, 0.5, 2.0),
         square_anchors: bool = False,
     ) -> None:
         super().__init__(thing_ids, stuff_ids)
         self.freeze_norm = freeze_norm
-        self.anchor_sizes, self.square_anchors = tuple(anchor_sizes), square_anchors
+        self.anchor_sizes, self.anchor_ratios = tuple(anchor_sizes), tuple(anchor_ratios)
+        self.square_anchors = square_anchors
         self.backbone = build_backbone(backbone)
         self.pyramid = Pyramid(self.backbone.channels[1:], channels)
         self.fusion = CrossLayerAttention(channels)
         self.protohead = protohead(channels, prototypes)
-        self.instance_head = InstanceHead(channels, len(thing_ids) + 1, prototypes)
+        self.instance_head = InstanceHead(
+            channels, len(thing_ids) + 1, prototypes, len(self.anchor_ratios)
+        )
         self.semantic_head = SemanticHead(channels, len(stuff_ids) + 2, prototypes)
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("backbone"):
@@ -119,6 +125,7 @@ class EPSNet(PanopticNetwork):
         anchors = make_anchors(
             [f.shape[-2:] for f in features],
             self.anchor_sizes,
+            self.anchor_ratios,
             self.square_anchors,
             images.device,
         )

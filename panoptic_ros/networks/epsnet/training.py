@@ -128,9 +128,9 @@ def match_anchors(anchors: Tensor, boxes: Tensor, classes: Tensor, crowds: Tenso
     if len(boxes):
         iou = box_iou(boxes, corners)
         overlap, best = iou.max(0)
-        own = iou.argmax(1)
-        for instance in range(len(boxes)):
-            overlap[own[instance]], best[own[instance]] = 2.0, instance
+        instances = torch.arange(len(boxes), device=best.device)
+        owner = torch.full_like(best, -1).scatter_reduce(0, iou.argmax(1), instances, "amax")
+        overlap, best = overlap.where(owner < 0, 2.0), best.where(owner < 0, owner)
         labels = torch.where(overlap >= NEGATIVE_IOU, NEUTRAL, labels)
         labels = torch.where(overlap >= POSITIVE_IOU, classes[best] + 1, labels)
     if len(crowds):

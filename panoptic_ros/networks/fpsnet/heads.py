@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+# Initial weights in the channel of a slot: of its own mask, 0 to C_att = 50, and a factor on the
+# random ones of what else it sees.
+_MASK_WEIGHT, _OTHERS = 0.2, 0.3
+
 
 class SingleFeatureMap(nn.Module):
     """S = S3 + S4 + S5 at 1/8 of the input (section III-B.2).
@@ -40,10 +44,25 @@ class SingleFeatureMap(nn.Module):
 
 
 class PanopticHead(nn.Module):
-    """From features and attention masks to a logit per slot and pixel (section III-A.2)."""
+    """From features and attention masks to a logit per slot and pixel (section III-A.2).
+
+    Args:
+        in_channels: Slots and channels of the features.
+        channels: Of the layers.
+        depth: Layers.
+        slots: N_att, of the masks and of the outputs, which have them first.
+        outputs: N_att + N_stuff + 2.
+        norm_order: See ``FPSNet``.
+    """
 
     def __init__(
-        self, in_channels: int, channels: int, depth: int, outputs: int, norm_order: str
+        self,
+        in_channels: int,
+        channels: int,
+        depth: int,
+        slots: int,
+        outputs: int,
+        norm_order: str,
     ) -> None:
         super().__init__()
         layers = [
@@ -52,6 +71,24 @@ class PanopticHead(nn.Module):
         ]
         self.layers = nn.Sequential(*layers)
         self.predictor = nn.Conv2d(channels, outputs, 1)
+        self._pass_masks(slots)
+
+    @torch.no_grad()
+    def _pass_masks(self, slots: int) -> None:
+        """Let each mask reach the output of its slot from the first step on.
+
+        From random weights the slots learn one by one that their output follows their mask,
+        each only from the images that have a box in it. The letter gives no initial weights.
+        """
+        first, *others = [layer[0].weight for layer in self.layers]
+        own = range(min(slots, len(first)))
+        first[: len(own), :slots] = 0
+        for weight in (first, *others, self.predictor.weight):
+            weight[own] *= _OTHERS
+        first[own, own, 1, 1] = _MASK_WEIGHT
+        for weight in others:
+            weight[own, own, 1, 1] += 1
+        self.predictor.weight[own, own] += 1
 
     def forward(self, features: Tensor, attention: Tensor) -> Tensor:
         """Return logits (B, N_att + N_stuff + 2, h, w).

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -46,9 +46,12 @@ class FPSNet(PanopticNetwork):
         backbone: See ``layers.backbones``.
         norm: ``batch`` or ``frozen``, of the backbone only; the letter does not say which.
         fpn_channels: Channels of P3..P7. P6 is made from C5, as in the RetinaNet paper.
+        fpn_norm: Batch norm in the pyramid, which the letter does not have: keeps the features of
+            a trunk of large values from drowning the attention masks.
         head_channels: Width of RetinaNet's two heads.
         head_depth: Their depth.
         anchor_scale: Factor on RetinaNet's anchor sizes.
+        anchor_ratios: Height over width of the anchors; RetinaNet's. People want more.
         candidate_score: Boxes must score more than this, whatever the options of ``predict``.
         candidates: Candidates per pyramid level before suppression.
         nms_threshold: Overlap (IoU) above which the worse of two boxes of a class goes. The
@@ -85,9 +88,11 @@ class FPSNet(PanopticNetwork):
         backbone: str = "resnet50",
         norm: str = "batch",
         fpn_channels: int = 256,
+        fpn_norm: bool = False,
         head_channels: int = 256,
         head_depth: int = 4,
         anchor_scale: float = 1.0,
+        anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         candidate_score: float = 0.05,
         candidates: int = 1000,
         nms_threshold: float = 0.5,
@@ -121,13 +126,15 @@ class FPSNet(PanopticNetwork):
         channels = self.backbone.channels[self._finest - 2 :]
         last_levels = LastLevelP6P7(channels[-1], fpn_channels)
         last_levels.use_P5 = False
-        self.fpn = FeaturePyramidNetwork(channels, fpn_channels, last_levels)
+        pyramid_norm = nn.BatchNorm2d if fpn_norm else None
+        self.fpn = FeaturePyramidNetwork(channels, fpn_channels, last_levels, pyramid_norm)
         self.detector = RetinaNet(
             len(thing_ids),
             fpn_channels,
             head_channels,
             head_depth,
             anchor_scale,
+            anchor_ratios,
             candidate_score,
             candidates,
             nms_threshold,
@@ -137,6 +144,7 @@ class FPSNet(PanopticNetwork):
             num_attention + feature_channels,
             panoptic_channels,
             panoptic_depth,
+            num_attention,
             num_attention + len(stuff_ids) + 2,
             norm_order,
         )

@@ -20,7 +20,6 @@ from panoptic_ros.ops.suppression import Detections, per_anchor, suppress, top_c
 STRIDES = (8, 16, 32, 64, 128)
 _RATIOS = (0.5, 1.0, 2.0)
 _SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
-_ANCHORS = len(_RATIOS) * len(_SCALES)
 _LARGEST_DELTA = math.log(1000 / 16)  # torchvision's
 _PRIOR = 0.01  # foreground probability at the start (section 4.1)
 
@@ -35,6 +34,7 @@ class RetinaNet(nn.Module):
         depth: Convolutions of each head before its predictor.
         anchor_scale: Factor on the anchors' sizes, 1 for 32 to 812 pixels. Small inputs, where
             the objects are small too, want less.
+        anchor_ratios: Height over width of the anchors, of which a cell has three for each.
         score_threshold: Candidates must score more than this.
         candidates: Candidates per pyramid level.
         nms_threshold: Overlap (IoU) above which the worse of two boxes of a class goes.
@@ -48,17 +48,23 @@ class RetinaNet(nn.Module):
         channels: int = 256,
         depth: int = 4,
         anchor_scale: float = 1.0,
+        anchor_ratios: Sequence[float] = _RATIOS,
         score_threshold: float = 0.05,
         candidates: int = 1000,
         nms_threshold: float = 0.5,
         smooth_l1_beta: float = 0.1,
     ) -> None:
         super().__init__()
-        self.classification = _head(in_channels, channels, depth, _ANCHORS * num_classes)
-        self.regression = _head(in_channels, channels, depth, _ANCHORS * 4)
+        self.anchors_per_cell = len(anchor_ratios) * len(_SCALES)
+        self.classification = _head(
+            in_channels, channels, depth, self.anchors_per_cell * num_classes
+        )
+        self.regression = _head(in_channels, channels, depth, self.anchors_per_cell * 4)
         nn.init.constant_(self.classification[-1].bias, -math.log((1 - _PRIOR) / _PRIOR))
         # Whole numbers, which no cast of the network rounds.
-        self.register_buffer("cell_anchors", _cell_anchors(anchor_scale), persistent=False)
+        self.register_buffer(
+            "cell_anchors", _cell_anchors(anchor_scale, anchor_ratios), persistent=False
+        )
         self.num_classes = num_classes
         self.score_threshold = score_threshold
         self.candidates = candidates
@@ -81,7 +87,7 @@ class RetinaNet(nn.Module):
         """Return the anchors (A, 4) of a network input of ``size``; made once for each size."""
         key = (*size, device)
         if key not in self._anchors:
-            cells = self.cell_anchors.float().split(_ANCHORS)
+            cells = self.cell_anchors.float().split(self.anchors_per_cell)
             levels = zip(cells, _grids(size), STRIDES, strict=True)
             self._anchors = {key: torch.cat([_grid_anchors(*level) for level in levels])}
         return self._anchors[key]
@@ -106,7 +112,7 @@ class RetinaNet(nn.Module):
             slots: Boxes per image.
             score_threshold: Boxes must score more than this and than the network's own threshold.
         """
-        levels = [h * w * _ANCHORS for h, w in _grids(size)]
+        levels = [h * w * self.anchors_per_cell for h, w in _grids(size)]
         found = top_candidates(logits, levels, self.candidates)
         scores = found.values.float().sigmoid()
         usable = (scores > score_threshold) & (scores > self.score_threshold)
@@ -181,9 +187,9 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat((centers - 0.5 * sides, centers + 0.5 * sides), dim=-1)
 
 
-def _cell_anchors(scale: float) -> Tensor:
-    """Return the anchors around the origin, 9 for each level: int64, (45, 4)."""
-    heights = torch.tensor(_RATIOS).sqrt()
+def _cell_anchors(scale: float, ratios: Sequence[float]) -> Tensor:
+    """Return the anchors around the origin, level by level: int64, (5 * 3 * ratios, 4)."""
+    heights = torch.tensor(ratios).sqrt()
     levels = []
     for stride in STRIDES:
         sizes = torch.tensor([4 * stride * scale * octave for octave in _SCALES])
@@ -193,7 +199,7 @@ def _cell_anchors(scale: float) -> Tensor:
 
 
 def _grid_anchors(cell: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
-    """Shift the anchors (9, 4) of a cell to every cell of a level: (A, 4)."""
+    """Shift the anchors (N, 4) of a cell to every cell of a level: (A, 4)."""
     y, x = (torch.arange(n, dtype=torch.int32, device=cell.device) * stride for n in grid)
     y, x = (axis.flatten() for axis in torch.meshgrid(y, x, indexing="ij"))
     return (torch.stack((x, y, x, y), dim=1)[:, None] + cell).view(-1, 4)

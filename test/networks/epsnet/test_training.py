@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torchvision.ops import box_convert, box_iou
 
 from panoptic_ros.networks.epsnet.boxes import (
     crop_window,
@@ -27,12 +28,12 @@ from panoptic_ros.truth import PanopticTarget
 
 
 def test_anchors_of_a_cell():
-    anchors = make_anchors([(1, 2)], [0.2], square=False, device=torch.device("cpu"))
+    anchors = make_anchors([(1, 2)], [0.2], (1.0, 0.5, 2.0), False, torch.device("cpu"))
     root = math.sqrt(2)
     expected = [[0.25, 0.5, 0.2, 0.2], [0.25, 0.5, 0.2 / root, 0.2 * root]]
     torch.testing.assert_close(anchors[:2], torch.tensor(expected))
     torch.testing.assert_close(anchors[3], torch.tensor([0.75, 0.5, 0.2, 0.2]))
-    square = make_anchors([(1, 2)], [0.2], square=True, device=torch.device("cpu"))
+    square = make_anchors([(1, 2)], [0.2], (1.0, 0.5, 2.0), True, torch.device("cpu"))
     torch.testing.assert_close(square[1], torch.tensor([0.25, 0.5, 0.2 / root, 0.2 / root]))
 
 
@@ -78,6 +79,26 @@ def test_every_instance_gets_its_best_anchor_and_the_later_one_wins():
     matches = match_anchors(anchors, boxes, torch.tensor([0, 1]), boxes[:0])
     assert matches.classes.tolist() == [2, 0]
     assert matches.instances[0] == 1
+
+
+def test_matches_of_many_instances_are_those_of_a_loop():
+    generator = torch.Generator().manual_seed(4)
+    anchors = torch.rand(200, 4, generator=generator) * 0.5 + 0.1
+    corners = torch.rand(30, 2, generator=generator) * 0.6
+    boxes = torch.cat((corners, corners + 0.05 + 0.3 * torch.rand(30, 2, generator=generator)), 1)
+    classes = torch.randint(0, 3, (30,), generator=generator)
+    iou = box_iou(boxes, box_convert(anchors, "cxcywh", "xyxy"))
+    overlap, best = iou.max(0)
+    for instance, anchor in enumerate(iou.argmax(1).tolist()):
+        overlap[anchor], best[anchor] = 2.0, instance
+    expected = [
+        1 + int(classes[i]) if o >= 0.5 else -1 if o >= 0.4 else 0
+        for o, i in zip(overlap, best, strict=True)
+    ]
+    matches = match_anchors(anchors, boxes, classes, boxes[:0])
+    assert matches.classes.tolist() == expected
+    assert matches.instances.tolist() == best.tolist()
+    assert len(set(iou.argmax(1).tolist())) < 30  # some share their best anchor
 
 
 def test_class_loss_takes_three_hard_negatives_per_positive():

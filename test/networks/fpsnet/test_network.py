@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from panoptic_ros.networks.fpsnet.network import FPSNet
+from panoptic_ros.networks.layers.folding import fold_batch_norm
 from panoptic_ros.truth import FrameSize, PredictionOptions
 
 from .small import SMALL, THINGS, configured, eager, small
@@ -121,6 +122,37 @@ def test_order_of_norm_and_activation():
     assert kinds == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
     kinds = [type(m) for m in small().panoptic_head.layers[0]]
     assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+
+
+def test_a_fresh_head_follows_the_masks():
+    """Beside features of a few units the slot of a mask has the highest output in its middle."""
+    network = small(num_attention=8, panoptic_depth=3, panoptic_channels=32).train()
+    boxes = torch.tensor([[8.0 * i, 8.0 * i, 8.0 * i + 24, 8.0 * i + 32] for i in range(0, 16, 2)])
+    attention = network.attention_masks(boxes[None], torch.ones(1, 8, dtype=torch.bool), (20, 20))
+    features = 2 * torch.randn(1, 16, 20, 20, generator=torch.Generator().manual_seed(0))
+    logits = network.panoptic_head(features, attention)[0, :8]
+    middle = [(2 * i + 2, 2 * i + 1) for i in range(8)]
+    best = [int(logits[:, y, x].argmax()) for y, x in middle]
+    assert best == list(range(8))
+
+
+def test_a_pyramid_with_norm_keeps_the_scale_of_features_and_folds():
+    network = small(fpn_norm=True).train()
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for module in network.backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 8.0)  # a trunk of large values
+    plain = small().train()
+    plain.backbone.load_state_dict(network.backbone.state_dict())
+    features = [net(images)["features"].std() for net in (network, plain)]
+    assert features[0] < 3 < features[1]
+    with torch.inference_mode():
+        expected = network.eval()(images)
+        folded = fold_batch_norm(network)
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.fpn.modules())
+        for name, value in folded(images).items():
+            largest = float(expected[name].abs().max())
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-3 * largest)
 
 
 # Prediction

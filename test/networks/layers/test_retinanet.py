@@ -106,6 +106,18 @@ def test_anchors_of_an_input_that_the_coarse_levels_do_not_divide():
     torch.testing.assert_close(side, 256 * 2 ** (torch.arange(9) % 3 / 3), rtol=0.01, atol=0)
 
 
+def test_anchors_have_the_ratios_that_are_asked_for():
+    detector = RetinaNet(2, 8, 8, depth=0, anchor_ratios=(1.0, 4.0))
+    anchors = detector.anchors((64, 64), torch.device("cpu"))
+    width, height = (anchors[:6, 2:] - anchors[:6, :2]).unbind(1)
+    torch.testing.assert_close(
+        height / width, torch.tensor([1.0] * 3 + [4.0] * 3), rtol=0.1, atol=0
+    )
+    torch.testing.assert_close(width[3] * height[3], torch.tensor(32.0**2))
+    logits, deltas = detector([torch.randn(1, 8, n, n) for n in (8, 4, 2, 1, 1)])
+    assert logits.shape == (1, len(anchors), 2) and deltas.shape == (1, len(anchors), 4)
+
+
 def test_first_scores_are_the_prior():
     detector = RetinaNet(2, 8, 8)
     logits, _ = detector([torch.randn(1, 8, 2, 2)] * 5)
