@@ -170,18 +170,20 @@ def draw(result: Soak, path: Path, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure((9, 5), layout="constrained")
+    figure = Figure((9, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    upper, lower = figure.subplots(2, sharex=True)
+    upper, middle, lower = figure.subplots(3, sharex=True)
     hours, memory, files, threads = result.columns
     upper.plot(hours, memory, ".", markersize=3, color="#0072B2")
     upper.set_ylim(0, 1.2 * max(memory))
     upper.set_ylabel("resident memory, MiB")
+    middle.plot(hours, 1024 * (memory - memory[0]), ".", markersize=3, color="#0072B2")
+    middle.set_ylabel("more than at first, KiB")
     lower.plot(hours, files, label="file descriptors", color="#D55E00")
     lower.plot(hours, threads, label="threads", color="#009E73")
-    lower.set_ylim(0)
+    lower.set_ylim(0, 1.2 * max(*files, *threads))
     lower.set_xlabel("hours of a camera of 30 Hz")
-    lower.legend(frameon=False)
+    lower.legend(frameon=False, loc="lower left")
     figure.suptitle(title, fontsize=9)
     figure.savefig(path, dpi=110)
 

@@ -11,6 +11,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
 
+from campaigns.faults import on_small_disk
 from panoptic_ros.ros.frame_statistics import CameraStatistics
 from test.ros.peers import environment, image_message, picture, stamp_message, stamp_of
 
@@ -169,3 +170,34 @@ def test_two_nodes_beside_each_other(session, peer, start_node):
     serve(peer, camera, labels, 800.0)
     check_sum(peer)
     check_sum(peer, "second")
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["full", "read-only"])
+def test_a_disk_that_takes_nothing(start_node, peer, monkeypatch, tmp_path, read_only):
+    """The cache of engines is on it, and home; a model is loaded, and another one later.
+
+    The log is, too, but not on the read-only disk: ROS starts nothing without a place for it.
+    """
+
+    def use(folder):
+        for variable in ("PANOPTIC_ROS_CACHE_DIR", "ROS_LOG_DIR", "HOME"):
+            monkeypatch.setenv(variable, str(folder / variable))
+        if read_only:
+            monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path))
+        settings = {"model": "fpsnet_small", "engine": "openvino", "device": "cpu"}
+        module = "panoptic_ros.ros.node"
+        node = start_node(module=module, parameters={**settings, "resolution": "64x128"})
+        peer.wait_for_state("active")
+        labels = peer.listen(Image, "labels")
+        camera = peer.camera()
+        serve(peer, camera, labels, 1.0)
+        assert peer.set_parameters(resolution="96x128") == ""
+        node.wait_for_log("in service: 96x128")
+        labels.clear()
+        serve(peer, camera, labels, 1000.0)
+        assert check_sum(peer)["failed"] == 0
+        node.stop()
+        assert not list(folder.rglob("*.engine"))
+
+    if not on_small_disk(64 << 10, read_only, use):
+        pytest.skip("only root can mount a small disk")
