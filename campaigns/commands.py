@@ -24,14 +24,16 @@ import yaml
 from campaigns.data_targets import annotations
 from campaigns.model_targets import TINY
 
-STEPS = 16  # on the disk, of which one is chosen
 KILLED_AT_STEP = """
 import sys
 from pathlib import Path
 from campaigns.kills import die_at
 from panoptic_ros.cli import main
-die_at(int(sys.argv[1]), Path(sys.argv[2]))
-main(sys.argv[3:])
+taken = die_at(int(sys.argv[1]), Path(sys.argv[2]))
+try:
+    main(sys.argv[3:])
+finally:
+    print("\\nsteps:", taken(), flush=True)
 """
 
 
@@ -166,19 +168,15 @@ def kill_command(command: Command, rounds: int, rng: random.Random) -> tuple[int
         AssertionError, ModelError: What it has left is not whole, or it fails afterwards.
     """
     start = time.monotonic()
-    _run(command)
+    steps = _run(command)
     seconds = time.monotonic() - start
     kills = [0, 0]
     while sum(kills) < rounds:
         at_step = rng.random() < 0.5
-        if rng.random() < 0.5:
+        if at_step or rng.random() < 0.5:
             _clear(command.output)
-        if at_step:
-            words = ["-c", KILLED_AT_STEP, str(rng.randint(1, STEPS)), str(command.output)]
-        else:
-            words = ["-m", "panoptic_ros.cli"]
         process = subprocess.Popen(
-            [sys.executable, *words, *command.arguments],
+            _words(command, rng.randint(1, steps) if at_step else 0),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -191,11 +189,18 @@ def kill_command(command: Command, rounds: int, rng: random.Random) -> tuple[int
     return kills[0], kills[1]
 
 
-def _run(command: Command) -> None:
-    words = [sys.executable, "-m", "panoptic_ros.cli", *command.arguments]
-    run = subprocess.run(words, capture_output=True, text=True)
+def _words(command: Command, step: int) -> list[str]:
+    """Return how to run a command that is killed at a step on the disk; 0 for none."""
+    words = [sys.executable, "-c", KILLED_AT_STEP, str(step), str(command.output)]
+    return [*words, *command.arguments]
+
+
+def _run(command: Command) -> int:
+    """Let a command end; returns how many steps it took on the disk."""
+    run = subprocess.run(_words(command, 0), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     command.check()
+    return int(run.stdout.rpartition("steps:")[2])
 
 
 def _clear(output: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -202,24 +203,28 @@ def kill_at_every_step(folder: Path) -> int:
             return step - 1
 
 
-def die_at(step: int, below: Path | None = None) -> None:
+def die_at(step: int, below: Path | None = None) -> Callable[[], int]:
     """Have this process killed before its ``step``-th change of the disk, first is 1.
 
     Args:
-        step: Which.
+        step: Which; 0 for none.
         below: Only changes of this folder count; all if None.
+
+    Returns:
+        A function that tells how many changes there have been.
     """
-    left = step
+    taken = 0
 
     def count(event: str, arguments: tuple) -> None:
-        nonlocal left
+        nonlocal taken
         changes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
         if event == "open" and isinstance(arguments[2], int):
             changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         if not changes or (below and not str(arguments[0]).startswith(str(below))):
             return
-        left -= 1
-        if left == 0:
+        taken += 1
+        if taken == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(count)
+    return lambda: taken
