@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from panoptic_ros.ros.depth_input import DepthInput
 from panoptic_ros.ros.frame_statistics import CameraStatistics, percentiles
 from panoptic_ros.ros.inputs import CameraInput
 from panoptic_ros.ros.loading import memory_in_use
@@ -91,8 +92,25 @@ def camera_status(
         **statistics.counts(),
         "last refusal": statistics.refusal,
     }
+    if input_.depth:
+        values |= _depth_values(input_.depth)
+        if input_.depth.problem and level == OK:
+            level, message = WARN, input_.depth.problem
     values |= _spans("age", statistics.ages())
     return _status(level, name, message, input_.topic, values)
+
+
+def _depth_values(depth: DepthInput) -> dict[str, object]:
+    """Describe what became of the depth images, and of the images that needed one."""
+    frames = depth.frames
+    return {
+        "depth topic": depth.topic,
+        "depth received": frames.received,
+        "depth used": frames.used,
+        "depth missing": frames.missing,
+        "depth refused": frames.refused,
+        "last depth refusal": frames.refusal,
+    }
 
 
 def _status(

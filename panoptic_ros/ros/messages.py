@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -20,6 +20,7 @@ from panoptic_ros.msg import (
 )
 from panoptic_ros.prediction import (
     LABEL_DIVISOR,
+    Box,
     Category,
     PanopticPrediction,
     Segment,
@@ -30,6 +31,9 @@ try:
     from vision_msgs import msg as vision_msgs
 except ImportError:  # optional: adds ~/label_info and ~/detections
     vision_msgs = None
+
+
+NOWHERE = Box((math.nan,) * 3, (math.nan,) * 3)
 
 
 def image_message(header: Header, encoding: str, image: np.ndarray) -> Image:
@@ -49,9 +53,21 @@ def image_message(header: Header, encoding: str, image: np.ndarray) -> Image:
 
 
 def instances_message(
-    header: Header, prediction: PanopticPrediction, model: str, inference_time: float
+    header: Header,
+    prediction: PanopticPrediction,
+    model: str,
+    inference_time: float,
+    boxes: Mapping[int, Box],
 ) -> PanopticInstanceArray:
-    """Return the things in an image, best first; ``inference_time`` is in seconds."""
+    """Return the things in an image, best first.
+
+    Args:
+        header: Of the image.
+        prediction: What was seen in it.
+        model: Name of the model that saw it.
+        inference_time: In seconds.
+        boxes: In space, by id; of none without depth.
+    """
     height, width = prediction.labels.shape
     return PanopticInstanceArray(
         header=header,
@@ -61,11 +77,14 @@ def instances_message(
         model=model,
         inference_time=inference_time,
         overflow=prediction.overflow,
-        instances=[_instance(s, prediction.tracks.get(s.id)) for s in prediction.instances],
+        instances=[
+            _instance(s, prediction.tracks.get(s.id), boxes.get(s.id, NOWHERE))
+            for s in prediction.instances
+        ],
     )
 
 
-def _instance(segment: Segment, track: Track | None) -> PanopticInstance:
+def _instance(segment: Segment, track: Track | None, box: Box) -> PanopticInstance:
     x, y, width, height = segment.bbox
     track = track or Track(0, 0, 0)  # not tracked
     seconds, nanoseconds = divmod(track.first_seen, 1_000_000_000)
@@ -81,8 +100,8 @@ def _instance(segment: Segment, track: Track | None) -> PanopticInstance:
         track_id=track.number,
         track_age=track.age,
         first_seen=Time(sec=seconds, nanosec=nanoseconds),
-        position=Point(x=math.nan, y=math.nan, z=math.nan),
-        size=Vector3(x=math.nan, y=math.nan, z=math.nan),
+        position=as_point(box.center),
+        size=as_vector(box.size),
     )
 
 
@@ -140,3 +159,13 @@ def _detection(header: Header, segment: Segment, track: Track | None) -> vision_
     result.hypothesis.score = segment.score
     detection.results.append(result)
     return detection
+
+
+def as_point(values: tuple[float, float, float]) -> Point:
+    """Return three numbers as a point."""
+    return Point(x=values[0], y=values[1], z=values[2])
+
+
+def as_vector(values: tuple[float, float, float]) -> Vector3:
+    """Return three numbers as a vector."""
+    return Vector3(x=values[0], y=values[1], z=values[2])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -15,18 +14,8 @@ from panoptic_ros.msg import PanopticCategoryArray, PanopticInstanceArray
 from panoptic_ros.prediction import Category, PanopticPrediction, find_categories
 from panoptic_ros.ros import messages
 from panoptic_ros.ros.parameters import Parameters
-
-try:
-    from rclpy.event_handler import PublisherEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import PublisherEventCallbacks
-
-OUTPUT_QOS = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
-LATCHED_QOS = QoSProfile(
-    depth=1,
-    reliability=QoSReliabilityPolicy.RELIABLE,
-    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
-)
+from panoptic_ros.ros.publishers import LATCHED_QOS, OUTPUT_QOS, has_listener, matched_event
+from panoptic_ros.ros.space_outputs import SpaceOutputs
 
 
 class CameraOutputs:
@@ -41,6 +30,9 @@ class CameraOutputs:
         parameters: Which outputs there are.
         on_listeners: Called in the executor's thread when a subscriber has come or gone (not in
             Humble).
+
+    Attributes:
+        space: Outputs that need depth, with parameter ``depth``.
     """
 
     def __init__(
@@ -53,7 +45,7 @@ class CameraOutputs:
         self._node = node
         self._mask_classes = parameters.classes_in_mask
         prefix = f"~/{camera}/" if camera else "~/"
-        events = _matched_event(on_listeners)
+        events = matched_event(on_listeners)
 
         def publisher(message_type: type, name: str):
             return node.create_lifecycle_publisher(
@@ -77,18 +69,25 @@ class CameraOutputs:
             self._overlay,
             *filter(None, (self._mask, self._detections)),
         ]
+        self.space = None
+        if parameters.depth:
+            self.space = SpaceOutputs(node, publisher, self._instances)
+            self._publishers += self.space.publishers
 
     def wanted(self) -> bool:
         """Tell whether any output has a subscriber."""
-        return any(map(_has_listener, self._publishers))
+        return any(map(has_listener, self._publishers))
 
     def wants_image(self) -> bool:
         """Tell whether ``publish`` needs the image itself, at its full size."""
-        return _has_listener(self._overlay)
+        return has_listener(self._overlay) or self._wants_points()
 
     def wants_confidence(self) -> bool:
         """Tell whether ``publish`` needs the confidence of every pixel."""
-        return _has_listener(self._confidence)
+        return has_listener(self._confidence) or self._wants_points()
+
+    def _wants_points(self) -> bool:
+        return bool(self.space and self.space.wants_points())
 
     def publish(
         self,
@@ -97,7 +96,7 @@ class CameraOutputs:
         prediction: PanopticPrediction,
         model: str,
         inference_time: float,
-        overlay_opacity: float,
+        parameters: Parameters,
     ) -> None:
         """Publish the segmentation of an image.
 
@@ -107,30 +106,38 @@ class CameraOutputs:
             prediction: What was seen in it.
             model: Name of the model that saw it.
             inference_time: In seconds.
-            overlay_opacity: 0..1.
+            parameters: In force.
         """
-        if _has_listener(self._labels):
+        if has_listener(self._labels):
             self._labels.publish(messages.image_message(header, "16UC1", prediction.labels))
-        if _has_listener(self._instances):
-            self._instances.publish(
-                messages.instances_message(header, prediction, model, inference_time)
-            )
-        if self._detections and _has_listener(self._detections):
+        if self._detections and has_listener(self._detections):
             self._detections.publish(messages.detections_message(header, prediction))
-        if _has_listener(self._semantic):
+        if has_listener(self._semantic):
             self._semantic.publish(messages.image_message(header, "mono8", prediction.semantic()))
         # Who subscribes after the image was segmented gets the next one.
-        if _has_listener(self._confidence) and prediction.confidence is not None:
+        if has_listener(self._confidence) and prediction.confidence is not None:
             self._confidence.publish(
                 messages.image_message(header, "mono8", prediction.confidence)
             )
-        if self._mask and _has_listener(self._mask):
+        if self._mask and has_listener(self._mask):
             classes = find_categories(prediction.categories, self._mask_classes)
             self._mask.publish(messages.image_message(header, "mono8", prediction.mask(classes)))
         # Who subscribes to the overlay of an image decoded at a fraction gets the next one.
-        if _has_listener(self._overlay) and image.shape[:2] == prediction.labels.shape:
-            overlay = draw_overlay(np.ascontiguousarray(image), prediction, overlay_opacity)
+        if has_listener(self._overlay) and image.shape[:2] == prediction.labels.shape:
+            overlay = draw_overlay(
+                np.ascontiguousarray(image), prediction, parameters.overlay_opacity
+            )
             self._overlay.publish(messages.image_message(header, "rgb8", overlay))
+        scene = None
+        if self.space and self.space.wanted():  # last, as it may wait for depth
+            scene = self.space.look(header, prediction, parameters)
+        if has_listener(self._instances):
+            boxes = scene.boxes if scene else {}
+            self._instances.publish(
+                messages.instances_message(header, prediction, model, inference_time, boxes)
+            )
+        if scene:
+            self.space.publish(header, image, prediction, scene, parameters.voxel_size)
 
     def destroy(self) -> None:
         """Remove the publishers; call it in the executor's thread."""
@@ -164,14 +171,3 @@ class CategoryOutputs:
         self._node.destroy_publisher(self._categories)
         if self._label_info:
             self._node.destroy_publisher(self._label_info)
-
-
-def _matched_event(callback: Callable[[], None]) -> PublisherEventCallbacks | None:
-    try:
-        return PublisherEventCallbacks(matched=lambda _: callback())
-    except TypeError:  # Humble has no such event
-        return None
-
-
-def _has_listener(publisher) -> bool:
-    return publisher.get_subscription_count() > 0

@@ -93,6 +93,25 @@ class Parameters:
         pattern=r"[^\n]*",
         expected="different names or ids of classes, or only the empty one",
     )
+    depth: bool = parameter(
+        False,
+        "Take depth and camera_info, registered to image, for ~/points, ~/instances_3d and the "
+        "place and size of instances.",
+        Applies.UNCONFIGURED,
+    )
+    depth_tolerance: float = parameter(
+        0.0,
+        "Seconds by which the stamps of an image and its depth may differ; 0 is not at all.",
+        Applies.AT_ONCE,
+        limits=(0.0, 1.0),
+    )
+    voxel_size: float = parameter(
+        0.0,
+        "Side in metres of the cubes of which each has one point in ~/points; 0 is a point for "
+        "every pixel, with NaN where there is no depth.",
+        Applies.AT_ONCE,
+        limits=(0.0, 10.0),
+    )
     max_rate: float = parameter(
         0.0,
         "Images per second of each camera that are segmented at most, by their stamps; "

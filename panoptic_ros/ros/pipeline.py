@@ -238,8 +238,10 @@ class Pipeline:
     ) -> None:
         camera = self._cameras[decoded.frame.camera]
         header = decoded.frame.message.header
-        opacity = self._service.parameters.overlay_opacity
-        camera.outputs.publish(header, decoded.image, prediction, model, inference_time, opacity)
+        parameters = self._service.parameters
+        camera.outputs.publish(
+            header, decoded.image, prediction, model, inference_time, parameters
+        )
         for listener in tuple(self._service.listeners):
             listener(decoded.frame.camera, header, prediction)
         self._end(decoded.frame, "published")

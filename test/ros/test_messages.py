@@ -43,7 +43,7 @@ def test_image_message(encoding, shape, kind, view):
 
 
 def test_instances_are_things_with_a_number_of_their_own():
-    message = messages.instances_message(HEADER, PREDICTION, "small", 0.5)
+    message = messages.instances_message(HEADER, PREDICTION, "small", 0.5, {})
     assert message.header == HEADER
     assert (message.height, message.width, message.label_divisor) == (4, 10, 256)
     assert (message.model, message.inference_time, message.overflow) == ("small", 0.5, 5)

@@ -9,7 +9,7 @@ from rclpy.node import NodeNameNonExistentError
 from test.ros.peers import REPOSITORY
 
 POLICY = REPOSITORY / "config" / "sros2" / "panoptic.policy.xml"
-OPTIONAL = {"/panoptic/detections", "/panoptic/label_info"}  # with vision_msgs only
+OPTIONAL = {f"/panoptic/{name}" for name in ("detections", "instances_3d", "label_info")}  # with vision_msgs only
 CLOCK = {"/clock"}  # with use_sim_time only
 EVENTS = {"/parameter_events"}  # the time source of older distributions listens to them
 
