@@ -67,6 +67,22 @@ ARGUMENTS = [
         description="Topic of the camera images; with cameras one each, with commas.",
     ),
     DeclareLaunchArgument(
+        "depth",
+        default_value="",
+        description="Topic of depth images registered to them; with cameras one each, with "
+        "commas. Empty: no depth.",
+    ),
+    DeclareLaunchArgument(
+        "camera_info",
+        default_value="camera_info",
+        description="Topic of the camera_info that goes with depth; with cameras one each.",
+    ),
+    DeclareLaunchArgument(
+        "mask_classes",
+        default_value="",
+        description="Names or ids of the classes in ~/mask, with commas. Empty: no ~/mask.",
+    ),
+    DeclareLaunchArgument(
         "cameras",
         default_value="",
         description="Names of several cameras, with commas; NAME/image unless image names topics.",
@@ -138,29 +154,37 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def remappings(cameras: list[str], image: str) -> list[tuple[str, str]]:
-    """Return which topic each camera's images come from.
+def remappings(cameras: list[str], input_: str, given: str) -> list[tuple[str, str]]:
+    """Return which topic an input (``image``, ...) of each camera comes from.
 
     Raises:
         ValueError: There is neither one topic for each camera nor none.
     """
     if not cameras:
-        return [("image", image)]
-    topics = split(image)
-    if topics == ["image"]:
+        return [(input_, given)]
+    topics = split(given)
+    if topics == [input_]:
         return []
     if len(topics) != len(cameras):
         raise ValueError(
-            f"image names {len(topics)} topics for {len(cameras)} cameras; give one each, with "
-            "commas, or none for NAME/image"
+            f"{input_} names {len(topics)} topics for {len(cameras)} cameras; give one each, "
+            f"with commas, or none for NAME/{input_}"
         )
-    return [(f"{camera}/image", topic) for camera, topic in zip(cameras, topics, strict=True)]
+    return [(f"{camera}/{input_}", topic) for camera, topic in zip(cameras, topics, strict=True)]
 
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start the node with the parameters that were given."""
     given = {name: LaunchConfiguration(name) for name in PARAMETERS}
     cameras = split(LaunchConfiguration("cameras").perform(context))
+    classes = split(LaunchConfiguration("mask_classes").perform(context))
+    # An id must not become a number on the way.
+    mask = {"mask_classes": ParameterValue(classes, value_type=List[str])} if classes else {}
+    topics = {
+        name: LaunchConfiguration(name).perform(context)
+        for name in ("image", "depth", "camera_info")
+    }
+    inputs = topics if topics["depth"] else {"image": topics["image"]}
     return [
         LifecycleNode(
             package="panoptic_ros",
@@ -175,8 +199,12 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                     if value.perform(context)
                 },
                 {"cameras": cameras} if cameras else {},
+                mask,
+                {"depth": True} if topics["depth"] else {},
             ],
-            remappings=remappings(cameras, LaunchConfiguration("image").perform(context)),
+            remappings=[
+                pair for name, topic in inputs.items() for pair in remappings(cameras, name, topic)
+            ],
             output="screen",
             emulate_tty=True,
             sigterm_timeout="15",  # seconds after Ctrl-C; a batch in progress is waited for

@@ -76,8 +76,9 @@ def test_arguments_are_parameters_of_the_node():
     types["use_sim_time"] = "bool"  # every node has it
     passed = parameters_of_launch()
     assert passed == {name: types.get(name) for name in passed}
-    others = {"image", "cameras", "params_file", "namespace", "large_images", "rviz"}
-    assert set(arguments("panoptic.launch.py")) == set(passed) | others
+    others = {"params_file", "namespace", "large_images", "rviz"}
+    inputs = {"image", "depth", "camera_info", "cameras", "mask_classes"}
+    assert set(arguments("panoptic.launch.py")) == set(passed) | others | inputs
 
 
 def functions_of_launch(*names: str) -> dict:
@@ -90,11 +91,14 @@ def functions_of_launch(*names: str) -> dict:
 
 def test_topics_of_several_cameras():
     remappings = functions_of_launch("split", "remappings")["remappings"]
-    assert remappings([], "/camera/image_raw") == [("image", "/camera/image_raw")]
-    assert remappings(["front", "left"], "image") == []
-    assert remappings(["front", "left"], "/f, /l") == [("front/image", "/f"), ("left/image", "/l")]
-    with pytest.raises(ValueError, match="1 topics for 2 cameras"):
-        remappings(["front", "left"], "/f")
+    assert remappings([], "image", "/camera/image_raw") == [("image", "/camera/image_raw")]
+    assert remappings(["front", "left"], "image", "image") == []
+    assert remappings(["front", "left"], "depth", "/f, /l") == [
+        ("front/depth", "/f"),
+        ("left/depth", "/l"),
+    ]
+    with pytest.raises(ValueError, match="image names 1 topics for 2 cameras"):
+        remappings(["front", "left"], "image", "/f")
 
 
 def test_params_file_is_for_a_node_of_any_name():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 from rclpy.node import NodeNameNonExistentError
+from sensor_msgs.msg import PointCloud2
 
 from test.ros.peers import REPOSITORY
 
 POLICY = REPOSITORY / "config" / "sros2" / "panoptic.policy.xml"
-OPTIONAL = {f"/panoptic/{name}" for name in ("detections", "instances_3d", "label_info")}  # with vision_msgs only
+# With vision_msgs only:
+OPTIONAL = {f"/panoptic/{name}" for name in ("detections", "instances_3d", "label_info")}
 CLOCK = {"/clock"}  # with use_sim_time only
 EVENTS = {"/parameter_events"}  # the time source of older distributions listens to them
 
@@ -27,10 +29,15 @@ def allowed(kind, way):
 
 def test_the_policy_is_what_the_node_does(start_node, peer):
     start_node(
-        parameters={"model": "blobs", "lazy": False, "mask_classes": "[blob]"},
-        arguments=("-r", "image:=/camera/image_raw"),
+        parameters={"model": "blobs", "mask_classes": "[blob]", "depth": True},
+        arguments=(
+            *("-r", "image:=/camera/image_raw"),
+            *("-r", "depth:=/camera/depth"),
+            *("-r", "camera_info:=/camera/camera_info"),
+        ),
     )
     peer.wait_for_state("active")
+    peer.listen(PointCloud2, "points")  # depth is taken only for who wants it
 
     def names(find):
         try:
