@@ -7,6 +7,8 @@ An argument that is not given leaves its parameter to params_file.
 
 from __future__ import annotations
 
+from typing import List  # noqa: UP035  (launch_ros knows no other list of texts)
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
@@ -179,7 +181,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     cameras = split(LaunchConfiguration("cameras").perform(context))
     classes = split(LaunchConfiguration("mask_classes").perform(context))
     # An id must not become a number on the way.
-    mask = {"mask_classes": ParameterValue(classes, value_type=List[str])} if classes else {}
+    mask = {"mask_classes": ParameterValue(classes, value_type=List[str])}  # noqa: UP006 if classes else {}
     topics = {
         name: LaunchConfiguration(name).perform(context)
         for name in ("image", "depth", "camera_info")

@@ -335,6 +335,9 @@ def test_launch_starts_the_node(launch, tiny_model):
         "engine:=eager",
         "image:=/camera/image_raw",
         "image_transport:=compressed",
+        "depth:=/camera/depth",
+        "camera_info:=/camera/info",
+        "mask_classes:=car, 1",
         "namespace:=front",
         namespace="/front",
     )
@@ -343,6 +346,8 @@ def test_launch_starts_the_node(launch, tiny_model):
     assert running.parameter("engine") == "eager"
     assert running.parameter("overlay_opacity") == 0.6  # from params_file
     assert running.parameter("use_sim_time") is False
+    assert running.parameter("depth") is True
+    assert list(running.parameter("mask_classes")) == ["car", "1"]
     assert running.images_listened_to() == {
         "/camera/image_raw/compressed": ["sensor_msgs/msg/CompressedImage"]
     }

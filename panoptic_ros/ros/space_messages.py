@@ -8,7 +8,7 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from panoptic_ros.prediction import Box, PanopticPrediction, Segment
+from panoptic_ros.prediction import Box, PanopticPrediction, Segment, Track
 from panoptic_ros.ros.messages import as_point, as_vector, vision_msgs
 from panoptic_ros.space.points import POINT
 
@@ -43,15 +43,18 @@ def boxes_message(
     return vision_msgs.Detection3DArray(
         header=header,
         detections=[
-            _detection(header, segment, boxes[segment.id])
+            _detection(header, segment, prediction.tracks.get(segment.id), boxes[segment.id])
             for segment in prediction.instances
             if segment.id in boxes
         ],
     )
 
 
-def _detection(header: Header, segment: Segment, box: Box) -> vision_msgs.Detection3D:
-    detection = vision_msgs.Detection3D(header=header, id=str(segment.id))
+def _detection(
+    header: Header, segment: Segment, track: Track | None, box: Box
+) -> vision_msgs.Detection3D:
+    name = track.number if track else segment.id
+    detection = vision_msgs.Detection3D(header=header, id=str(name))
     detection.bbox.center.position = as_point(box.center)
     detection.bbox.size = as_vector(box.size)
     result = vision_msgs.ObjectHypothesisWithPose()

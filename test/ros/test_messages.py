@@ -56,14 +56,14 @@ def test_instances_are_things_with_a_number_of_their_own():
 
 
 def test_what_is_not_tracked_has_no_number():
-    (car,) = messages.instances_message(HEADER, PREDICTION, "small", 0.5).instances
+    (car,) = messages.instances_message(HEADER, PREDICTION, "small", 0.5, {}).instances
     assert (car.track_id, car.track_age) == (0, 0)
     assert (car.first_seen.sec, car.first_seen.nanosec) == (0, 0)
 
 
 def test_tracks():
     tracked = replace(PREDICTION, tracks={CAR.id: Track(2**32 - 1, 30, 41_500_000_001)})
-    (car,) = messages.instances_message(HEADER, tracked, "small", 0.5).instances
+    (car,) = messages.instances_message(HEADER, tracked, "small", 0.5, {}).instances
     assert (car.id, car.track_id, car.track_age) == (CAR.id, 2**32 - 1, 30)
     assert (car.first_seen.sec, car.first_seen.nanosec) == (41, 500_000_001)
 
