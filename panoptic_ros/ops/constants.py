@@ -18,8 +18,10 @@ def constant(
     return torch.cat(filled)
 
 
-def scalar(value: float | Tensor, device: torch.device) -> Tensor:
-    """Return a number, or a tensor of one, as float32 (0-dimensional), without such a copy."""
+def scalar(
+    value: float | Tensor, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Return a number, or a tensor of one, as a 0-dimensional tensor, without such a copy."""
     if isinstance(value, Tensor):
-        return value.float()
-    return torch.full((), value, device=device, dtype=torch.float32)
+        return value.to(dtype)
+    return torch.full((), value, device=device, dtype=dtype)

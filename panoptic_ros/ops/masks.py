@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_ros.ops.upsampling import ELEMENTS, Lines, Step
+from panoptic_ros.ops.lines import Lines
+from panoptic_ros.ops.upsampling import Step
 
 
 class Mask(NamedTuple):
@@ -42,8 +43,9 @@ class Mask(NamedTuple):
 class EnlargedMasks:
     """Soft masks to be up-sampled and compared with a threshold, when they are asked for.
 
-    Iterating makes the masks one by one in their order, on CPUs in parts: only around what is
-    above the threshold, since elsewhere nothing between values below it can be above.
+    Iterating makes the masks one by one in their order, on CPUs, in parts: only around what is
+    above the threshold, since elsewhere nothing between values below it can be above. On CUDA
+    ``merge_panoptic`` takes them as they are.
 
     Attributes:
         soft: float, (n, h, w) each, some masks after the other.
@@ -58,21 +60,11 @@ class EnlargedMasks:
     def __iter__(self) -> Iterator[Mask]:
         for soft in self.soft:
             if len(soft) > 0:
-                form = _enlarged_parts if soft.device.type == "cpu" else _enlarged_whole
-                yield from form(soft, self.threshold, self.steps)
-
-
-def _enlarged_whole(soft: Tensor, threshold: float, steps: Sequence[Step]) -> Iterator[Mask]:
-    """Up-sample and compare a few masks at a time."""
-    pixels = max(step.size[0] * step.size[1] for step in steps)
-    for chunk in soft.split(max(1, ELEMENTS // pixels)):
-        for step in steps:
-            chunk = step(chunk)
-        yield from map(Mask.whole, chunk > threshold)
+                yield from _enlarged_parts(soft, self.threshold, self.steps)
 
 
 def _enlarged_parts(soft: Tensor, threshold: float, steps: Sequence[Step]) -> Iterator[Mask]:
-    """Do the same around what is above the threshold, for CPUs."""
+    """Up-sample and compare around what is above the threshold."""
     sizes = [soft.shape[1:], *(step.size for step in steps)]
     axes = [step.lines(size) for step, size in zip(steps, sizes, strict=False)]
     above = (soft > threshold).numpy()

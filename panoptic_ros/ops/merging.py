@@ -14,6 +14,7 @@ from torch import Tensor
 
 from panoptic_ros.ops.constants import scalar
 from panoptic_ros.ops.masks import EnlargedMasks, Mask
+from panoptic_ros.ops.upsampling import ratios_of
 
 
 def merge_panoptic(
@@ -87,11 +88,9 @@ def _merge_on_cuda(
     if used is None:
         used = torch.ones(len(soft), dtype=torch.bool, device=soft.device)
     limit = scalar(overlap_threshold, stuff.device)
-    before = [soft.shape[1:], masks.steps[0].size]
-    ratios = [r for step, old in zip(masks.steps, before, strict=False) for r in step.ratios(old)]
-    merged, joined = merge_soft_masks(
-        soft, used, stuff, limit, masks.threshold, ratios, list(before[1])
-    )
+    ratios = ratios_of(masks.steps, soft.shape[1:])
+    between = list(masks.steps[0].size)
+    merged, joined = merge_soft_masks(soft, used, stuff, limit, masks.threshold, ratios, between)
     if union is not None:
         union |= joined
     return merged

@@ -1,6 +1,6 @@
 """The panoptic merge of all masks of an image on CUDA, from soft masks to slots.
 
-Masks become bits, 32 pixels a word, in tiles of ``_TILE_ROWS`` rows and ``_TILE_WORDS`` words. The
+Masks become bits, 32 pixels a word, in tiles of ``TILE_ROWS`` rows and ``TILE_WORDS`` words. The
 walk over the masks is the one set of accepted masks that agrees with itself: a mask is accepted
 if the accepted ones before it cover no more than the limit of it. From all masks on, each round
 takes the accepted ones of the round before, all pixels at once. The first k decisions are right
@@ -15,132 +15,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from panoptic_ros.ops.sampling_triton import bilinear, first_line
+from panoptic_ros.ops.mask_bits_triton import TILE_ROWS, TILE_WORDS, pack_masks, population
 
-_TILE_ROWS, _TILE_WORDS = 8, 8
 _ROUNDS = 16
 _AT_ONCE = 64  # tiles that the program which finishes takes together
-
-
-@triton.jit
-def _population(word):
-    """Count the bits of 32 that are set."""
-    word = word - ((word >> 1) & 0x55555555)
-    word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
-    word = (word + (word >> 4)) & 0x0F0F0F0F
-    return ((word * 0x01010101) >> 24) & 0xFF
 
 
 @triton.jit
 def _accepted(covered, area, limit):
     """Decide on masks by the pixels that better ones cover."""
     return (area > 0) & (covered.to(tl.float32) <= limit * area.to(tl.float32))
-
-
-@triton.jit
-def _pack(
-    soft,
-    used,
-    bits,
-    present,
-    area,
-    threshold,
-    old_rows,
-    old_columns,
-    middle_rows,
-    middle_columns,
-    rows,
-    columns,
-    ratio_y,
-    ratio_x,
-    second_y,
-    second_x,
-    tiles_across,
-    tiles,
-    two_steps: tl.constexpr,
-    patch_rows: tl.constexpr,
-    patch_columns: tl.constexpr,
-    tile_rows: tl.constexpr,
-    tile_words: tl.constexpr,
-):
-    """Up-sample a tile of one mask, compare it with the threshold, store its bits and area."""
-    mask = tl.program_id(1)
-    tile = tl.program_id(0)
-    top = tile // tiles_across * tile_rows
-    left = tile % tiles_across * (tile_words * 32)
-    soft += mask.to(tl.int64) * old_rows * old_columns
-    flag = present + mask.to(tl.int64) * tiles + tile
-    if two_steps:
-        y = first_line(first_line(top, second_y, middle_rows), ratio_y, old_rows)
-        x = first_line(first_line(left, second_x, middle_columns), ratio_x, old_columns)
-    else:
-        y = first_line(top, ratio_y, old_rows)
-        x = first_line(left, ratio_x, old_columns)
-    patch_y = y + tl.arange(0, patch_rows)[:, None]
-    patch_x = x + tl.arange(0, patch_columns)[None, :]
-    there = (patch_y < old_rows) & (patch_x < old_columns)
-    patch = tl.load(soft + patch_y * old_columns + patch_x, there, 0.0).to(tl.float32)
-    highest = tl.max(tl.max(patch, axis=1), axis=0)
-    highest += 1e-5 * tl.abs(highest)  # interpolated and rounded, nothing is above
-    found = (highest > threshold) & (tl.load(used + mask) != 0)
-    tl.store(flag, found.to(tl.int8))
-    if found:
-        word = tl.arange(0, tile_rows * tile_words)[:, None]
-        lane = tl.arange(0, 32)[None, :]
-        row = top + word // tile_words
-        column = left + word % tile_words * 32 + lane
-        if two_steps:
-            value = _bilinear_twice(
-                soft,
-                row,
-                column,
-                old_rows,
-                old_columns,
-                middle_rows,
-                middle_columns,
-                ratio_y,
-                ratio_x,
-                second_y,
-                second_x,
-            )
-        else:
-            value = bilinear(soft, row, column, old_rows, old_columns, ratio_y, ratio_x)
-        inside = (value > threshold) & (row < rows) & (column < columns)
-        words = tl.sum(inside.to(tl.int64) << lane, axis=1).to(tl.int32)
-        place = (mask.to(tl.int64) * tiles + tile) * (tile_rows * tile_words)
-        tl.store(bits + place + tl.arange(0, tile_rows * tile_words), words)
-        tl.atomic_add(area + mask, tl.sum(_population(words), axis=0), sem="relaxed")
-
-
-@triton.jit
-def _bilinear_twice(
-    values,
-    row,
-    column,
-    old_rows,
-    old_columns,
-    middle_rows,
-    middle_columns,
-    ratio_y,
-    ratio_x,
-    second_y,
-    second_x,
-):
-    """Interpolate at lines of the second of two steps, between values of the first."""
-    y = tl.maximum((row.to(tl.float32) + 0.5) * second_y - 0.5, 0.0)
-    x = tl.maximum((column.to(tl.float32) + 0.5) * second_x - 0.5, 0.0)
-    top = tl.minimum(y.to(tl.int32), middle_rows - 1)
-    left = tl.minimum(x.to(tl.int32), middle_columns - 1)
-    down, across = y - top.to(tl.float32), x - left.to(tl.float32)
-    bottom = tl.minimum(top + 1, middle_rows - 1)
-    right = tl.minimum(left + 1, middle_columns - 1)
-    upper_left = bilinear(values, top, left, old_rows, old_columns, ratio_y, ratio_x)
-    upper_right = bilinear(values, top, right, old_rows, old_columns, ratio_y, ratio_x)
-    lower_left = bilinear(values, bottom, left, old_rows, old_columns, ratio_y, ratio_x)
-    lower_right = bilinear(values, bottom, right, old_rows, old_columns, ratio_y, ratio_x)
-    upper = upper_left * (1 - across) + upper_right * across
-    lower = lower_left * (1 - across) + lower_right * across
-    return upper * (1 - down) + lower * down
 
 
 @triton.jit(do_not_specialize=["index"])
@@ -178,7 +62,7 @@ def _round(
             flat = tl.cast(mask, tl.int64) * tiles + tile
             if tl.load(present + flat) != 0:
                 words = tl.load(bits + flat * tile_size + place)
-                count = tl.sum(_population(words & taken), axis=0)
+                count = tl.sum(population(words & taken), axis=0)
                 tl.atomic_add(following + mask, count, count > 0, sem="relaxed")
                 own = tl.load(covered + index * number + mask)
                 if _accepted(own, tl.load(area + mask), most):
@@ -219,7 +103,7 @@ def _finish(
                 flat = tl.cast(mask, tl.int64) * tiles + tile
                 found = tl.load(present + flat, tile < tiles, 0) != 0
                 words = tl.load(bits + flat[:, None] * tile_size + place, found[:, None], 0)
-                count = tl.sum(tl.sum(_population(words & taken), axis=1), axis=0)
+                count = tl.sum(tl.sum(population(words & taken), axis=1), axis=0)
                 counts = tl.where(every == mask, counts + count, counts)
                 is_accepted = tl.sum(tl.where(every == mask, accepted, 0), axis=0)
                 taken = taken | (words * is_accepted)
@@ -279,8 +163,8 @@ def merge_soft_masks(
     stuff: Tensor,
     overlap_threshold: Tensor,
     threshold: float,
-    scales: list[float],
-    sizes: list[int],
+    ratios: list[float],
+    between: list[int],
 ) -> tuple[Tensor, Tensor]:
     """Up-sample soft masks in one or two bilinear steps, compare them and merge them.
 
@@ -290,9 +174,8 @@ def merge_soft_masks(
         stuff: int of any size, (H, W): 0 for none, k for stuff slot k - 1.
         overlap_threshold: float32, 0-dimensional: a mask of which more is covered goes.
         threshold: What is above belongs to a mask.
-        scales: Old over new side of each step: y, x, or y, x, y, x.
-        sizes: Rows and columns between two steps, if there are two: of the whole first step's
-            result that the second one sees.
+        ratios: Old over new side of each step: y, x, or y, x, y, x.
+        between: Rows and columns of the first step's result that a second one sees.
 
     Returns:
         int32, (H, W): 0 for void, i + 1 for mask i, N + k for stuff k; and bool, (H, W), where
@@ -302,42 +185,12 @@ def merge_soft_masks(
     rows, columns = stuff.shape
     slots = torch.empty(rows, columns, dtype=torch.int32, device=device)
     union = torch.empty(rows, columns, dtype=torch.bool, device=device)
-    across = triton.cdiv(columns, 32 * _TILE_WORDS)
-    tiles = triton.cdiv(rows, _TILE_ROWS) * across
-    size = _TILE_ROWS * _TILE_WORDS
-    bits = torch.empty(number, tiles, size, dtype=torch.int32, device=device)
-    present = torch.empty(number, tiles, dtype=torch.int8, device=device)
     counts = torch.zeros(_ROUNDS + 2, number, dtype=torch.int32, device=device)
     area, covered = counts[0], counts[1:]
-    two_steps = len(scales) == 4
-    second = scales[2:] if two_steps else [1.0, 1.0]
-    middle = sizes if two_steps else [0, 0]
-    patch = [
-        triton.next_power_of_2(int((side * outer + 2) * inner if two_steps else side * inner) + 3)
-        for side, inner, outer in zip((_TILE_ROWS, 32 * _TILE_WORDS), scales, second, strict=False)
-    ]
+    packed = pack_masks(soft, used, threshold, ratios, between, (rows, columns), area)
+    bits, present, across, tiles = packed
+    size = TILE_ROWS * TILE_WORDS
     if number:
-        _pack[(tiles, number)](
-            soft.contiguous(),
-            used.view(torch.int8),
-            bits,
-            present,
-            area,
-            threshold,
-            *soft.shape[1:],
-            *middle,
-            rows,
-            columns,
-            *scales[:2],
-            *second,
-            across,
-            tiles,
-            two_steps,
-            *patch,
-            _TILE_ROWS,
-            _TILE_WORDS,
-            num_warps=4,
-        )
         shared = (bits, present, area, covered, overlap_threshold)
         padded = triton.next_power_of_2(number)
         for index in range(_ROUNDS):
@@ -355,8 +208,8 @@ def merge_soft_masks(
         columns,
         across,
         tiles,
-        _TILE_ROWS,
-        _TILE_WORDS,
+        TILE_ROWS,
+        TILE_WORDS,
         num_warps=2,
     )
     return slots, union
@@ -369,8 +222,8 @@ def _(
     stuff: Tensor,
     overlap_threshold: Tensor,
     threshold: float,
-    scales: list[float],
-    sizes: list[int],
+    ratios: list[float],
+    between: list[int],
 ) -> tuple[Tensor, Tensor]:
     return stuff.new_empty(stuff.shape, dtype=torch.int32), stuff.new_empty(
         stuff.shape, dtype=torch.bool

@@ -14,19 +14,54 @@ def first_line(line, ratio, old):
 
 
 @triton.jit
-def bilinear(values, row, column, old_rows, old_columns, ratio_y, ratio_x):
-    """Interpolate a map (old_rows, old_columns) at new lines, in float32."""
-    y = tl.maximum((row.to(tl.float32) + 0.5) * ratio_y - 0.5, 0.0)
-    x = tl.maximum((column.to(tl.float32) + 0.5) * ratio_x - 0.5, 0.0)
-    top = tl.minimum(y.to(tl.int32), old_rows - 1)
-    left = tl.minimum(x.to(tl.int32), old_columns - 1)
-    down, across = y - top.to(tl.float32), x - left.to(tl.float32)
-    bottom = tl.minimum(top + 1, old_rows - 1)
-    right = tl.minimum(left + 1, old_columns - 1)
-    upper_left = tl.load(values + top * old_columns + left).to(tl.float32)
-    upper_right = tl.load(values + top * old_columns + right).to(tl.float32)
-    lower_left = tl.load(values + bottom * old_columns + left).to(tl.float32)
-    lower_right = tl.load(values + bottom * old_columns + right).to(tl.float32)
+def _lines(line, ratio, old):
+    """Return the old lines before and behind a new one and the weight of the latter."""
+    position = tl.maximum((line.to(tl.float32) + 0.5) * ratio - 0.5, 0.0)
+    first = tl.minimum(position.to(tl.int32), old - 1)
+    return first, tl.minimum(first + 1, old - 1), position - first.to(tl.float32)
+
+
+@triton.jit
+def _between(upper_left, upper_right, lower_left, lower_right, down, across):
     upper = upper_left * (1 - across) + upper_right * across
     lower = lower_left * (1 - across) + lower_right * across
     return upper * (1 - down) + lower * down
+
+
+@triton.jit
+def bilinear(values, stride_y, stride_x, row, column, old_rows, old_columns, ratio_y, ratio_x):
+    """Interpolate a map (old_rows, old_columns) at new lines, in float32."""
+    top, bottom, down = _lines(row, ratio_y, old_rows)
+    left, right, across = _lines(column, ratio_x, old_columns)
+    upper_left = tl.load(values + top * stride_y + left * stride_x).to(tl.float32)
+    upper_right = tl.load(values + top * stride_y + right * stride_x).to(tl.float32)
+    lower_left = tl.load(values + bottom * stride_y + left * stride_x).to(tl.float32)
+    lower_right = tl.load(values + bottom * stride_y + right * stride_x).to(tl.float32)
+    return _between(upper_left, upper_right, lower_left, lower_right, down, across)
+
+
+@triton.jit
+def bilinear_twice(
+    values,
+    stride_y,
+    stride_x,
+    row,
+    column,
+    old_rows,
+    old_columns,
+    middle_rows,
+    middle_columns,
+    ratio_y,
+    ratio_x,
+    second_y,
+    second_x,
+):
+    """Interpolate at lines of the second of two steps, between values of the first."""
+    top, bottom, down = _lines(row, second_y, middle_rows)
+    left, right, across = _lines(column, second_x, middle_columns)
+    y, x, height, width = stride_y, stride_x, old_rows, old_columns
+    ul = bilinear(values, y, x, top, left, height, width, ratio_y, ratio_x)
+    ur = bilinear(values, y, x, top, right, height, width, ratio_y, ratio_x)
+    ll = bilinear(values, y, x, bottom, left, height, width, ratio_y, ratio_x)
+    lr = bilinear(values, y, x, bottom, right, height, width, ratio_y, ratio_x)
+    return _between(ul, ur, ll, lr, down, across)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.ops.confidence import pixel_confidence
+from panoptic_ros.ops.constants import scalar
 from panoptic_ros.prediction import LABEL_DIVISOR, MAX_INSTANCES
 from panoptic_ros.truth import SegmentMap
 
@@ -47,12 +48,41 @@ def encode_segments(
         stuff_area_limit: In pixels of the label image.
         confidence: Whether to give that of every pixel, too.
     """
-    slots, class_ids, scores, _ = segments
-    extent = (_extent_by_runs if slots.device.type == "cpu" else _extent_by_counts)(
-        slots, class_ids.numel()
-    )
+    slots, class_ids, _, _ = segments
+    label = _label_on_cpu if slots.device.type == "cpu" else _label_on_cuda
+    of_slot, table = label(segments, thing_ids, stuff_area_limit)
+    labels = of_slot.index_select(0, slots.flatten()).view(slots.shape)
+    if confidence:
+        is_thing = _is_thing(class_ids, thing_ids)
+        labels = torch.stack((labels, pixel_confidence(segments, ~is_thing, table[:, 1] > 0)))
+    return EncodedSegments(labels, table)
+
+
+def _label_on_cpu(
+    segments: SegmentMap, thing_ids: Tensor, stuff_area_limit: int
+) -> tuple[Tensor, Tensor]:
+    """Return the label of each value of the map, int16 (S + 1,), and the table."""
+    extent = _extent_by_runs(segments.slots, segments.class_ids.numel())
+    return _label(segments, thing_ids, stuff_area_limit, extent)
+
+
+def _label_on_cuda(
+    segments: SegmentMap, thing_ids: Tensor, stuff_area_limit: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Do the same in one operation."""
+    from panoptic_ros.ops.segments_triton import label_segments
+
+    limit = scalar(stuff_area_limit, thing_ids.device, torch.int64)
+    return label_segments(*segments[:3], thing_ids, limit, LABEL_DIVISOR, MAX_INSTANCES)
+
+
+def _label(
+    segments: SegmentMap, thing_ids: Tensor, stuff_area_limit: int, extent: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """Do the same from the extents of the slots, the plain form."""
+    _, class_ids, scores, _ = segments
     area = extent[0]
-    is_thing = (class_ids[:, None] == thing_ids).any(1)  # isin sorts many values, and waits
+    is_thing = _is_thing(class_ids, thing_ids)
     present = (class_ids > 0) & (area > 0) & (is_thing | (area >= stuff_area_limit))
     area = torch.where(present, area, 0)
 
@@ -60,12 +90,12 @@ def encode_segments(
     instance = torch.where(instance <= MAX_INSTANCES, instance, 0)
     label = torch.where(present, class_ids * LABEL_DIVISOR + instance, 0)
     of_slot = torch.cat((label.new_zeros(1), label)).to(torch.int32).to(torch.int16)
-    labels = of_slot.index_select(0, slots.flatten()).view(slots.shape)
-    if confidence:
-        labels = torch.stack((labels, pixel_confidence(segments, ~is_thing, present)))
-
     columns = (label, area, *extent[1:5], scores, *extent[5:])
-    return EncodedSegments(labels, torch.stack([v.double() for v in columns], dim=1))
+    return of_slot, torch.stack([v.double() for v in columns], dim=1)
+
+
+def _is_thing(class_ids: Tensor, thing_ids: Tensor) -> Tensor:
+    return (class_ids[:, None] == thing_ids).any(1)  # isin sorts many values, and waits
 
 
 def _extent_by_counts(slots: Tensor, number: int) -> tuple[Tensor, ...]:

@@ -10,80 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Floats that are up-sampled at once: 64 MiB in float32 on devices, what a cache holds on CPUs.
-ELEMENTS, _ELEMENTS_CPU = 2**24, 2**19
+from panoptic_ros.ops.lines import Intervals, Lines
 
-
-class Lines(NamedTuple):
-    """Where bilinear interpolation (half-pixel centres) takes the lines of one axis from.
-
-    Attributes:
-        first: int64, (n,), the line before (above) each new one.
-        second: int64, (n,), the line behind.
-        weight: float32, (n,), of the second.
-    """
-
-    first: Tensor
-    second: Tensor
-    weight: Tensor
-
-    @classmethod
-    def of(cls, old: int, scale: float, new: int) -> Lines:
-        """Return the ``new`` first lines of an axis of ``old`` ones enlarged by ``scale``."""
-        position = ((torch.arange(new) + 0.5) / scale - 0.5).clamp(min=0, max=old - 1)
-        first = position.long()
-        return cls(first, (first + 1).clamp(max=old - 1), position - first)
-
-    def between(self, first: int, last: int, margin: int) -> slice:
-        """Return the new lines that see any of the old ones, and ``margin`` more on each side."""
-        start = int(torch.searchsorted(self.second, first))
-        stop = int(torch.searchsorted(self.first, last, right=True))
-        return slice(max(start - margin, 0), max(min(stop + margin, len(self.first)), start))
-
-    def interpolate(self, values: Tensor, lines: slice, dim: int, start: int) -> Tensor:
-        """Return some new lines along ``dim`` of values (h, w), the old ones from ``start`` on."""
-        first = values.index_select(dim, self.first[lines] - start)
-        second = values.index_select(dim, self.second[lines] - start)
-        weight = self.weight[lines]
-        return first.lerp(second, weight if dim == 1 else weight[:, None])
-
-
-class Intervals(NamedTuple):
-    """The new lines between the centres of neighbouring old lines of one axis.
-
-    The first interval is before the first old line, the last one behind the last: there both
-    neighbours are the same line.
-
-    Attributes:
-        first: int64, (N,), the old line before each interval.
-        second: int64, (N,), the one behind.
-        lines: int64, (most, N), the new lines; an interval with fewer repeats its last.
-        weight: float32, (most, N), of the old line behind, at these.
-        number: int64, (N,), of new lines.
-    """
-
-    first: Tensor
-    second: Tensor
-    lines: Tensor
-    weight: Tensor
-    number: Tensor
-
-    @classmethod
-    def of(cls, old: int, scale: float, new: int) -> Intervals:
-        """Divide the ``new`` first lines of an axis of ``old`` ones enlarged by ``scale``."""
-        position = (torch.arange(new) + 0.5) / scale - 0.5
-        before = position.floor()
-        number = torch.bincount(before.long() + 1, minlength=old + 1)
-        last = number.cumsum(0) - 1
-        step = torch.arange(int(number.max()))[:, None]
-        lines = torch.minimum(last - number + 1 + step, last).clamp(min=0)
-        index = torch.arange(old + 1)
-        neighbours = (index - 1).clamp(min=0), index.clamp(max=old - 1)
-        return cls(*neighbours, lines, (position - before)[lines], number)
-
-    def at(self, index: Tensor) -> Intervals:
-        """Return some of the intervals, in the order of ``index``: int64, (B,)."""
-        return Intervals(*(part.index_select(-1, index) for part in self))
+_ELEMENTS_AT_ONCE = 2**19  # floats that are up-sampled at once, what a cache of a CPU holds
 
 
 class Step(NamedTuple):
@@ -111,10 +40,6 @@ class Step(NamedTuple):
         """Return rows and columns of the whole result, of which ``size`` is kept."""
         return [round(n * scale) for n, scale in zip(old, self.scale, strict=True)]
 
-    def ratios(self, old: Sequence[int]) -> list[float]:
-        """Return rows and columns of an ``old`` size per one of the whole result."""
-        return [n / new for n, new in zip(old, self.whole(old), strict=True)]
-
     def lines(self, old: Sequence[int]) -> tuple[Lines, Lines]:
         """Return where rows and columns come from."""
         rows, columns = (Lines.of(*item) for item in zip(old, self.scale, self.size, strict=True))
@@ -125,6 +50,15 @@ class Step(NamedTuple):
         axes = zip(old, self.scale, self.size, strict=True)
         rows, columns = (Intervals.of(*axis) for axis in axes)
         return rows, columns
+
+
+def ratios_of(steps: Sequence[Step], old: Sequence[int]) -> list[float]:
+    """Return old over new side of each step from an ``old`` size on: y, x, then y, x again."""
+    ratios = []
+    for step in steps:
+        ratios += [n / new for n, new in zip(old, step.whole(old), strict=True)]
+        old = step.size
+    return ratios
 
 
 def upsampled_argmax(
@@ -141,7 +75,9 @@ def upsampled_argmax(
     Returns:
         int16, of the last size.
     """
-    if logits.device.type != "cpu" or len(steps) > 1:
+    if logits.device.type != "cpu":
+        return _argmax_on_cuda(logits, steps, covered)
+    if len(steps) > 1:
         return _argmax_everywhere(logits, steps, covered)
     index = _argmax_between_cells(logits, steps[0], best)
     if covered is not None and covered.any():
@@ -156,7 +92,7 @@ def _argmax_everywhere(
 ) -> Tensor:
     """Up-sample a few channels at a time and keep the best."""
     pixels = max(step.size[0] * step.size[1] for step in steps)
-    number = max(1, (_ELEMENTS_CPU if logits.device.type == "cpu" else ELEMENTS) // pixels)
+    number = max(1, _ELEMENTS_AT_ONCE // pixels)
     best = torch.full(steps[-1].size, -torch.inf, device=logits.device)
     index = torch.zeros_like(best, dtype=torch.int16)
     for start in range(0, len(logits), number):
@@ -169,6 +105,21 @@ def _argmax_everywhere(
         index = torch.where(value > best, (place + start).to(index.dtype), index)
         best = torch.maximum(value, best)
     return index
+
+
+def _argmax_on_cuda(
+    logits: Tensor, steps: Sequence[Step], covered: Tensor | None = None
+) -> Tensor:
+    """Do the same for all channels at once, without the up-sampled ones."""
+    from panoptic_ros.ops import upsampling_triton
+
+    return upsampling_triton.upsampled_argmax(
+        logits,
+        covered,
+        ratios_of(steps, logits.shape[1:]),
+        list(steps[0].size),
+        list(steps[-1].size),
+    )
 
 
 def _argmax_between_cells(logits: Tensor, step: Step, best: Tensor | None = None) -> Tensor:
@@ -192,7 +143,7 @@ def _argmax_between_cells(logits: Tensor, step: Step, best: Tensor | None = None
     if not unsure.any():
         return index
     places = (torch.from_numpy(axis) for axis in np.nonzero(unsure))
-    length = max(1, _ELEMENTS_CPU // (4 * len(cells)))
+    length = max(1, _ELEMENTS_AT_ONCE // (4 * len(cells)))
     for y, x in zip(*(axis.split(length) for axis in places), strict=True):
         own_rows, own_columns = rows.at(y), columns.at(x)
         pixels = own_rows.lines[:, None] * step.size[1] + own_columns.lines

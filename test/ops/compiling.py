@@ -55,7 +55,10 @@ def call_all(dtype: torch.dtype) -> None:
     from panoptic_ros.ops.deformable_triton import convolve_half
     from panoptic_ros.ops.mean_shift_triton import climb
     from panoptic_ros.ops.merging_triton import merge_soft_masks
+    from panoptic_ros.ops.nearest_triton import cluster_scores, nearest_of_class, paint_clusters
+    from panoptic_ros.ops.segments_triton import label_segments
     from panoptic_ros.ops.suppression_triton import greedy_keep
+    from panoptic_ros.ops.upsampling_triton import upsampled_argmax
     from panoptic_ros.ops.walk_triton import keep_first
 
     if dtype == torch.bfloat16:
@@ -66,12 +69,21 @@ def call_all(dtype: torch.dtype) -> None:
     dense_soft_masks(boxes[0, :100], labels[0, :100], torch.rand(5, 8, 9, 4), torch.rand(8, 8, 9))
     keep_first(torch.ones(128, 128, dtype=torch.bool), torch.ones(128, dtype=torch.bool))
     points, groups = torch.rand(4000, 12), torch.zeros(4000, dtype=torch.int64)
+    features = torch.rand(12, 4000, dtype=dtype)
+    nearest = nearest_of_class(features, torch.ones(8), points[:128], groups[:128])
+    paint_clusters(torch.zeros(200, 320, dtype=torch.int16), nearest, groups[:128], 4)
+    cluster_scores(torch.rand(19, 4000, dtype=dtype), groups, groups, 128)
     climb(points[:128], groups[:128], points, groups, 2)
+    ids, scores = torch.arange(120), torch.rand(120)
+    slots = torch.zeros(64, 2048, dtype=torch.int32)
+    label_segments(slots, ids, scores, ids[:8], torch.tensor(64), 256, 255)
     used, limit = torch.ones(100, dtype=torch.bool), torch.tensor(0.5)
     stuff = torch.zeros(128, 256, dtype=torch.int16)
     soft = torch.rand(100, 32, 64, dtype=dtype)
-    merge_soft_masks(soft, used, stuff, limit, 0.4, [0.25, 0.25], [0, 0])
-    merge_soft_masks(soft, used, stuff, limit, 0.4, [0.25, 0.25, 1.0, 1.1], [128, 250])
+    for ratios in ([0.25, 0.25], [0.25, 0.25, 1.0, 1.1]):
+        merge_soft_masks(soft, used, stuff, limit, 0.4, ratios, [128, 250])
+        for covered in (None, stuff > 0):
+            upsampled_argmax(soft, covered, ratios, [128, 250], list(stuff.shape))
 
 
 if __name__ == "__main__":

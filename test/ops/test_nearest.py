@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from panoptic_ros.ops.nearest import nearest_of_class, pixels_of_other_class
+from panoptic_ros.ops import nearest as clusters
+from panoptic_ros.ops.nearest import Classes, nearest_of_class, paint_clusters
 
 
 def test_pixels_that_are_not_of_the_class_of_their_cell():
@@ -15,9 +16,9 @@ def test_pixels_that_are_not_of_the_class_of_their_cell():
     pixel_class[4:, :4] = 2
     pixel_class[1, 3] = 1
     pixel_class[6, 8] = 5
-    pixels, cells = pixels_of_other_class(pixel_class, cell_class, 4)
-    assert pixels.tolist() == [1 * 9 + 3, 6 * 9 + 8]
-    assert cells.tolist() == [0, 5]
+    classes = Classes.of(pixel_class, cell_class, 4)
+    assert [part.tolist() for part in classes.others] == [[1 * 9 + 3, 6 * 9 + 8], [0, 5]]
+    assert classes.other().tolist() == [1, 5]
 
 
 @pytest.fixture
@@ -29,9 +30,16 @@ def embedding():
     return features, torch.tensor([0.5, 1.0, 2.0]), centers, groups
 
 
+def random_classes():
+    generator = torch.Generator().manual_seed(1)
+    cells = torch.randint(0, 5, (15, 20), generator=generator).short()
+    pixels = torch.randint(0, 5, (29, 39), generator=generator).short()
+    return Classes.of(pixels, cells, 2)
+
+
 def test_nearest_centre_of_every_class(embedding):
     features, bandwidths, centers, groups = embedding
-    nearest = nearest_of_class(*embedding)
+    nearest = clusters._nearest_everywhere(*embedding)
     for index in range(3):
         own = [k for k in range(9) if groups[k] == index]
         for cell in range(300):
@@ -40,12 +48,18 @@ def test_nearest_centre_of_every_class(embedding):
             assert nearest[index, cell] == expected
 
 
-def test_nearest_centre_where_it_is_wanted(embedding):
-    wanted = torch.rand(5, 300, generator=torch.Generator().manual_seed(1)) > 0.7
-    nearest = nearest_of_class(*embedding, torch.nonzero(wanted).unbind(1))
-    assert torch.equal(nearest, nearest_of_class(*embedding).where(wanted[:3], -1))
+def test_nearest_centre_where_it_is_asked_for_and_the_slots_of_all_pixels(embedding):
+    classes, everywhere = random_classes(), clusters._nearest_everywhere(*embedding)
+    nearest = nearest_of_class(*embedding, classes)
+    of_cluster = torch.tensor([1, 0, 3, 4, 5, 6, 7, 8, 9])
+    slots = paint_clusters(classes, nearest, of_cluster)
+    for y, row in enumerate(classes.pixels.tolist()):
+        for x, own in enumerate(row):
+            cluster = everywhere[own, y // 2 * 20 + x // 2] if own < 3 else -1
+            of_thing = of_cluster[cluster] if cluster >= 0 else 0
+            assert slots[y, x] == (of_thing if own < 3 else 10 + own - 3)
 
 
-def test_nothing_is_wanted(embedding):
-    nothing = torch.zeros(0, dtype=torch.int64)
-    assert (nearest_of_class(*embedding, (nothing, nothing)) == -1).all()
+def test_nobody_asks(embedding):
+    classes = Classes.of(torch.full((29, 39), 4).short(), torch.full((15, 20), 3).short(), 2)
+    assert (nearest_of_class(*embedding, classes) == -1).all()

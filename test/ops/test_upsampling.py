@@ -61,8 +61,8 @@ def test_is_the_argmax_of_the_whole(make, channels, scale, size, generator):
 
 @pytest.mark.parametrize("elements", [1, 60_000])
 def test_every_pixel_a_few_channels_at_a_time(monkeypatch, elements, generator):
-    """What is computed on CUDA, and where nearly all cells disagree."""
-    monkeypatch.setattr(upsampling, "_ELEMENTS_CPU", elements)
+    """The plain form, which is also used where nearly all cells disagree."""
+    monkeypatch.setattr(upsampling, "_ELEMENTS_AT_ONCE", elements)
     logits = torch.randn(7, 20, 30, generator=generator)
     steps = Step((4.0, 4.0), (75, 118)), Step.to((90, 70), (75, 118))
     result = upsampling._argmax_everywhere(logits, steps)

@@ -11,19 +11,22 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from panoptic_ros.networks.base import PanopticNetwork
 from panoptic_ros.networks.layers.backbones import build_backbone
 from panoptic_ros.networks.layers.coordinates import append_coordinates
 from panoptic_ros.networks.layers.icnet import STRIDES, ICNet, TrunkCascade
 from panoptic_ros.ops.mean_shift import mean_shift
-from panoptic_ros.ops.nearest import nearest_of_class, pixels_of_other_class
+from panoptic_ros.ops.nearest import (
+    Classes,
+    cluster_scores,
+    nearest_of_class,
+    paint_clusters,
+)
 from panoptic_ros.ops.slots import places_in_use
 from panoptic_ros.ops.upsampling import (
     Step,
     channel_argmax,
-    enlarge,
     resize_nearest,
     upsampled_argmax,
 )
@@ -164,7 +167,6 @@ class PanoNet(PanopticNetwork):
         best = channel_argmax(semantic)
         best_there = best[: grid[0], : grid[1]]
         cell_class = best_there.flatten().long()
-        every_cell = torch.arange(len(cell_class), device=cell_class.device)
         own = places_in_use(cell_class < things)
         groups = cell_class[own].where(cell_class[own] < things, -1)
         bandwidth = self.bandwidths[groups.clamp(min=0)]
@@ -176,43 +178,16 @@ class PanoNet(PanopticNetwork):
             self.min_cluster_size,
         )
         pixel_class = upsampled_argmax(semantic, Step((_STRIDE, _STRIDE), size.valid), best=best)
-        pixels, cells = pixels_of_other_class(pixel_class, best_there, _STRIDE)
-        other_class = pixel_class.view(-1)[pixels].long()
-        wanted = torch.cat((cell_class, other_class)), torch.cat((every_cell, cells))
-        nearest = nearest_of_class(features, self.bandwidths, centers, center_groups, wanted)
+        classes = Classes.of(pixel_class, best_there, _STRIDE)
+        nearest = nearest_of_class(features, self.bandwidths, centers, center_groups, classes)
         clusters = nearest[groups.clamp(min=0), own]
         scores = cluster_scores(logits.index_select(1, own), groups, clusters, len(centers))
         keep = (center_groups >= 0) & (scores >= options.score_threshold)
         number = torch.arange(1, len(centers) + 1, device=keep.device)
-        of_cluster = F.pad(number * keep, (0, 1))  # the last for none, -1
-
-        def slots_of(classes: Tensor, cells: Tensor) -> Tensor:
-            of_thing = of_cluster[nearest[classes.clamp(max=things - 1), cells]]
-            of_stuff = len(centers) + 1 + classes - things
-            return torch.where(classes < things, of_thing, of_stuff).to(torch.int16)
-
-        slots = enlarge(slots_of(cell_class, every_cell).view(grid), _STRIDE, size.valid)
-        slots.view(-1)[pixels] = slots_of(other_class, cells)
+        slots = paint_clusters(classes, nearest, number * keep)
         class_ids = torch.cat((self.thing_ids[center_groups.clamp(min=0)] * keep, self.stuff_ids))
         scores = torch.cat((scores, scores.new_ones(len(self.stuff_ids))))
         ids = torch.cat((self.thing_ids, self.stuff_ids))
         covered = (size.valid[0] / _STRIDE, size.valid[1] / _STRIDE)
         evidence = ClassLogits(semantic, ids, covered)
         return SegmentMap(resize_nearest(slots, size.output).int(), class_ids, scores, evidence)
-
-
-def cluster_scores(logits: Tensor, groups: Tensor, clusters: Tensor, number: int) -> Tensor:
-    """Return the mean probability of the class over the cells of every cluster: (number,), 0..1.
-
-    Args:
-        logits: float32, (C, M), of cells.
-        groups: int64, (M,), -1 for a cell that takes no part.
-        clusters: int64, (M,), the cluster of each cell, 0..number - 1, or -1.
-        number: Of clusters.
-    """
-    probability = 1 / (logits - logits.amax(0)).exp().sum(0)  # of the best class
-    takes_part = (groups >= 0) & (clusters >= 0)
-    sums = probability.new_zeros(2, number)
-    sums[0].scatter_add_(0, clusters.clamp(min=0), probability * takes_part)
-    sums[1].scatter_add_(0, clusters.clamp(min=0), takes_part.float())
-    return sums[0] / sums[1].clamp(min=1)

@@ -7,8 +7,9 @@ import torch
 
 from panoptic_ros.engines.onnx_graph import to_onnx
 from panoptic_ros.networks.layers.folding import fold_batch_norm
-from panoptic_ros.networks.panonet.network import PanoNet, cluster_scores
+from panoptic_ros.networks.panonet.network import PanoNet
 from panoptic_ros.networks.panonet.training import discriminative_loss
+from panoptic_ros.ops.nearest import cluster_scores
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions
 
