@@ -115,7 +115,7 @@ def run_node() -> None:
     main(sys.argv[2:], make_node=lambda: PanopticNode(load=load, check=check))
 
 
-class Camera(Node):
+class CameraNode(Node):
     """Publishes the same noisy picture on some topics at a rate, each with its own stamp."""
 
     def __init__(self, topics: Sequence[str], size: str, rate: float, jpeg: bool) -> None:
@@ -159,7 +159,7 @@ def picture_message(height: int, width: int, jpeg: bool) -> Image | CompressedIm
 
 def run_camera(topics: list[str], size: str, rate: float, jpeg: bool, seconds: float) -> None:
     """Publish for some seconds at every ``go``."""
-    camera = Camera(topics, size, rate, jpeg)
+    camera = CameraNode(topics, size, rate, jpeg)
     say("ready")
 
     def go(_: str) -> None:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from panoptic_ros.data.categories import load_categories
 from panoptic_ros.data.targets import compact_target, measure_segments
-from panoptic_ros.streets.camera import Camera
+from panoptic_ros.streets.camera import PinholeCamera
 from panoptic_ros.streets.canvas import Canvas
 from panoptic_ros.streets.ground import draw_ground
 from panoptic_ros.streets.layout import BLOCK, Block, Plan, build_block
@@ -130,7 +130,7 @@ class StreetScene:
         self._curvature = amplitude * math.sin(self._s / 120 + phase)
         wobble = 0.004 * math.sin(2.1 * seconds) if self.speed else 0.0
         settings = {**self._camera, "pitch": self._camera["pitch"] + wobble}
-        canvas = Canvas(Camera(size=self.size, **settings), self.weather.light)
+        canvas = Canvas(PinholeCamera(size=self.size, **settings), self.weather.light)
         first = math.floor((self._s - 8) / BLOCK)
         blocks = [self._block(first + i) for i in range(math.ceil(VIEW_DISTANCE / BLOCK) + 1)]
         draw_sky(canvas, self.weather)

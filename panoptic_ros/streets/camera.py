@@ -18,7 +18,7 @@ Color = Sequence[float]
 
 
 @dataclass(frozen=True)
-class Camera:
+class PinholeCamera:
     """A pinhole camera above the ground, looking forward.
 
     Attributes:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from panoptic_ros.streets.camera import NEAR, Camera, Color, Light
+from panoptic_ros.streets.camera import NEAR, Color, Light, PinholeCamera
 
 SUBPIXEL_BITS = 4
 
@@ -66,7 +66,7 @@ class Canvas:
         owners: Slot -> (segment id, category id).
     """
 
-    def __init__(self, camera: Camera, light: Light) -> None:
+    def __init__(self, camera: PinholeCamera, light: Light) -> None:
         self.camera = camera
         self.light = light
         self.pixels = np.zeros((*camera.size, 4), dtype=np.uint8)

@@ -34,7 +34,7 @@ from panoptic_ros.training.recipe import Recipe, Stage, load_recipe
 from panoptic_ros.training.schedule_clock import ScheduleClock
 from panoptic_ros.training.stage_trainer import StageTrainer, TrainingBatch
 from panoptic_ros.training.start import model_config, start_network
-from panoptic_ros.training.validation import Evaluation, validation
+from panoptic_ros.training.validation import Validation, validation
 
 CHECKPOINT_FILE = "checkpoint.pt"
 BEST_FOLDER = "best"
@@ -65,7 +65,7 @@ def train(
     resume: bool = True,
     device: str = "auto",
     changes: Mapping[str, Any] | None = None,
-    evaluation: Evaluation | None = None,
+    evaluation: Validation | None = None,
     minutes: float | None = None,
 ) -> TrainingResult:
     """Train a model as a recipe says, from the last checkpoint in ``output`` if there is one.
@@ -105,7 +105,7 @@ class _Run:
         recipe: Recipe,
         output: Path,
         processes: Processes,
-        evaluation: Evaluation | None,
+        evaluation: Validation | None,
         minutes: float | None,
     ) -> None:
         self._recipe, self._output, self._processes = recipe, output, processes
@@ -223,7 +223,7 @@ class _Run:
         self,
         trainer: StageTrainer,
         config: ModelConfig,
-        evaluation: Evaluation,
+        evaluation: Validation,
         progress: Progress,
     ) -> None:
         """Score the weights in the first process; keep them in best/ when their PQ is the best."""

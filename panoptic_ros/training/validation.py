@@ -12,10 +12,10 @@ from panoptic_ros.training.batches import open_data
 from panoptic_ros.training.recipe import DataSource
 
 # Takes the network over; returns scores, of which "pq" counts.
-Evaluation = Callable[[PanopticNetwork], Mapping[str, float]]
+Validation = Callable[[PanopticNetwork], Mapping[str, float]]
 
 
-def validation(source: DataSource, config: ModelConfig, device: str) -> Evaluation:
+def validation(source: DataSource, config: ModelConfig, device: str) -> Validation:
     """Return the evaluation on a data set, through the door that users take.
 
     Its scores are ``pq``, ``pq_things``, ``pq_stuff`` and ``miou``, fractions.

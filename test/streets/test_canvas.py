@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from panoptic_ros.streets.camera import NEAR, Camera, Light
+from panoptic_ros.streets.camera import NEAR, Light, PinholeCamera
 from panoptic_ros.streets.canvas import Bar, Canvas, Texture, clip_near
 
 NOON = Light(sun=(0, 1, 0), direct=0, ambient=1, haze=(0, 0, 0), haze_distance=1e9)
 
 
-def level_camera(**changes) -> Camera:
+def level_camera(**changes) -> PinholeCamera:
     settings = {"size": (100, 200), "focal": 100, "height": 1.5, "pitch": 0.0, "yaw": 0.0}
-    return Camera(**{**settings, **changes})
+    return PinholeCamera(**{**settings, **changes})
 
 
 def square(z: float, half: float = 0.5) -> np.ndarray:
@@ -25,7 +25,7 @@ def square(z: float, half: float = 0.5) -> np.ndarray:
     )
 
 
-def project(camera: Camera, point: tuple) -> np.ndarray:
+def project(camera: PinholeCamera, point: tuple) -> np.ndarray:
     return camera.to_pixels(camera.to_camera(np.array(point, dtype=float)))
 
 
