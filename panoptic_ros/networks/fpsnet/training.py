@@ -47,7 +47,7 @@ def loss(network: FPSNet, images: Tensor, targets: Sequence[PanopticTarget]) -> 
         panoptic_target(network, *item) for item in zip(targets, instances, matches, strict=True)
     ]
     sampled = torch.stack(truth)[:, stride // 2 :: stride, stride // 2 :: stride]
-    panoptic = F.cross_entropy(logits, sampled, _channel_weights(network))
+    panoptic = F.cross_entropy(logits, sampled, channel_weights(network))
     return {
         "classification": _DETECTION_WEIGHT * focal,
         "boxes": _DETECTION_WEIGHT * distance,
@@ -55,7 +55,7 @@ def loss(network: FPSNet, images: Tensor, targets: Sequence[PanopticTarget]) -> 
     }
 
 
-def _channel_weights(network: FPSNet) -> Tensor:
+def channel_weights(network: FPSNet) -> Tensor:
     """Return what the pixels of each channel count: things their classes' mean, no label 1."""
     things = network.class_weights[network.thing_ids].mean()
     stuff = network.class_weights[network.stuff_ids]

@@ -161,6 +161,15 @@ def test_semantic_loss_is_the_mean_of_the_worst_three_tenths(network):
     assert actual.item() == pytest.approx(sum(worst) / len(worst), rel=1e-5)
 
 
+def test_weighted_classes_are_the_worst(network):
+    target = make_target(blocks((16, 16), (1, 0, 0, 16, 2), (2, 0, 2, 16, 16)), [4, 10])
+    weights = torch.tensor([1.0, 1, 5, 1, 2, 1])  # channel 2 is class 4, channel 4 class 10
+    logits = torch.zeros(1, 6, 4, 4)  # log 6 everywhere; an eighth of the pixels is class 4
+    actual = semantic_loss(logits, [target], network.semantic_ids, weights)
+    worst = math.ceil(0.3 * 256)
+    assert actual.item() == pytest.approx(math.log(6) * (32 * 5 + (worst - 32) * 2) / worst)
+
+
 def test_box_losses_and_their_normalisers(network):
     raw = empty_raw(64, 64)
     target = make_target(blocks((64, 64), (1, 8, 8, 24, 24)), [10])

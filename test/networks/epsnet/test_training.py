@@ -144,6 +144,13 @@ def test_semantic_loss_leaves_void_out_of_the_sum_but_in_the_mean():
     torch.testing.assert_close(semantic_loss(raw, truth), expected)
 
 
+def test_semantic_loss_counts_classes_by_weight():
+    raw = {"semantic_coefficients": torch.zeros(1, 2, 4), "prototypes": torch.zeros(1, 2, 4, 4)}
+    truth = torch.tensor([0, 1, 2, 3]).repeat(4, 1)[None]  # log 4 everywhere; a quarter is void
+    loss = semantic_loss(raw, truth, torch.tensor([9.0, 1, 2, 5]))
+    assert loss.item() == pytest.approx(2 * math.log(4) * (1 + 2 + 5) / 4)
+
+
 def target(segments, size=(264, 264)):
     """Segments: (class id, is thing, is crowd, box)."""
     slots = torch.zeros(size, dtype=torch.long)

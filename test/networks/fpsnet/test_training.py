@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch import nn
 
-from panoptic_ros.networks.fpsnet.training import match_boxes, panoptic_target
+from panoptic_ros.networks.fpsnet.training import channel_weights, match_boxes, panoptic_target
 from panoptic_ros.prediction import Category
 from panoptic_ros.truth import FrameSize, PanopticTarget, PredictionOptions
 
@@ -29,6 +30,17 @@ def test_boxes_and_truth_are_matched_one_to_one():
     assert match_boxes(boxes, truth).tolist() == [-1, 0, -1, -1, 2]
     assert match_boxes(boxes, torch.zeros(0, 4)).tolist() == [-1] * 5
     assert match_boxes(torch.zeros(5, 4), truth).tolist() == [-1] * 5
+
+
+def test_channels_count_what_their_classes_do():
+    network = small()
+    assert channel_weights(network).tolist() == [1.0] * (network.num_attention + len(STUFF) + 2)
+    network.class_weights[STUFF[1]] = 3
+    network.class_weights[THINGS] = torch.arange(2.0, 2 + len(THINGS))
+    things = 2 + (len(THINGS) - 1) / 2
+    stuff = [3.0 if i == 1 else 1.0 for i in range(len(STUFF))]
+    expected = [things] * network.num_attention + stuff + [things, 1.0]
+    assert channel_weights(network).tolist() == pytest.approx(expected)
 
 
 def hand_made_target():
