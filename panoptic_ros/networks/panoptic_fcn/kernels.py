@@ -83,12 +83,15 @@ def _peaks(
     return Kernels(weights.mT.float(), index // number, best)
 
 
-def stuff_kernels(raw: Mapping[str, Tensor], threshold: float) -> list[Kernels]:
+def stuff_kernels(
+    raw: Mapping[str, Tensor], threshold: float, own_mean: bool = False
+) -> list[Kernels]:
     """Pool one kernel for each level and stuff channel over its region.
 
     Args:
         raw: What ``PanopticFCN.forward`` returned.
         threshold: Mean scores at or below it leave their slot empty, 0..1.
+        own_mean: See ``pool_kernels``.
 
     Returns:
         For each level N_st slots, in the order of the channels; weights (B, N_st, C) before their
@@ -101,20 +104,22 @@ def stuff_kernels(raw: Mapping[str, Tensor], threshold: float) -> list[Kernels]:
         own = regions.argmax(1, keepdim=True) == channels[:, None, None]
         scores = (own * regions).sum((2, 3)) / own.sum((2, 3)).clamp(min=1)
         scores = torch.where(scores > threshold, scores, 0)
-        weights = pool_kernels(raw[f"kernels_{level}"].float(), own)
+        weights = pool_kernels(raw[f"kernels_{level}"].float(), own, own_mean)
         found.append(Kernels(weights, channels.expand_as(scores), scores))
     return found
 
 
-def pool_kernels(kernels: Tensor, regions: Tensor) -> Tensor:
+def pool_kernels(kernels: Tensor, regions: Tensor, own_mean: bool) -> Tensor:
     """Sum the kernels in regions, over the number of all cells: (..., N, C).
 
     Args:
         kernels: float32, (..., C, h, w).
         regions: bool, (..., N, h, w).
+        own_mean: Over the number of the region's own cells instead.
     """
     regions = regions.flatten(-2).float()
-    return regions @ kernels.flatten(-2).mT / regions.shape[-1]
+    total = regions @ kernels.flatten(-2).mT
+    return total / (regions.sum(-1, keepdim=True).clamp(min=1) if own_mean else regions.shape[-1])
 
 
 def fuse_things(things: Kernels, threshold: float) -> Kernels:

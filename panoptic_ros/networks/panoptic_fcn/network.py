@@ -64,6 +64,9 @@ class PanopticFCN(PanopticNetwork):
         things_in_stuff: ``merged``: region channel 0 stands for all things (COCO, Mapillary);
             ``separate``: thing classes have region channels of their own, behind the stuff
             classes (Cityscapes).
+        own_mean: Stuff kernels are means over the cells of their region. In the authors' code they
+            are sums over it by the cells of the whole level, so that those of small regions
+            are next to nothing.
         center_threshold: Object centers at or below this score are dropped.
         region_threshold: Stuff at or below this mean score is dropped on that level.
         similarity_threshold: Cosine similarity from which two kernels are one object.
@@ -91,6 +94,7 @@ class PanopticFCN(PanopticNetwork):
         encoder_channels: int = 64,
         deformable_encoder: bool = False,
         things_in_stuff: str = "merged",
+        own_mean: bool = False,
         center_threshold: float = 0.05,
         region_threshold: float = 0.05,
         similarity_threshold: float = 0.9,
@@ -116,6 +120,7 @@ class PanopticFCN(PanopticNetwork):
             raise ValueError(f"scale_ranges has {len(scale_ranges)} pairs; expected {len(LEVELS)}")
         things, stuff = len(thing_ids), len(stuff_ids)
         self.merged = things_in_stuff == "merged"
+        self.own_mean = own_mean
         self.center_threshold = center_threshold
         self.region_threshold = region_threshold
         self.similarity_threshold = similarity_threshold
@@ -169,7 +174,7 @@ class PanopticFCN(PanopticNetwork):
 
     def find_stuff(self, raw: dict[str, Tensor]) -> list[Kernels]:
         """Pool one kernel per level and stuff channel over its region (section 3.1)."""
-        levels = stuff_kernels(raw, self.region_threshold)
+        levels = stuff_kernels(raw, self.region_threshold, self.own_mean)
         return [level._replace(weights=self.stuff_embedding(level.weights)) for level in levels]
 
     @torch.no_grad()

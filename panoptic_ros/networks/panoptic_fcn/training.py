@@ -89,7 +89,7 @@ def _stuff_losses(
         logits = raw[f"regions_{level}"]
         region = region_map(stuff, logits.shape[2:])
         regions.append(region_loss(logits, region))
-        pooled.append(pool_kernels(raw[f"kernels_{level}"], region > 0))
+        pooled.append(pool_kernels(raw[f"kernels_{level}"], region > 0, network.own_mean))
         present.append((region > 0).flatten(2).any(2))
     images, levels, channels = torch.nonzero(torch.stack(present, dim=1)).unbind(1)
     dice = mask_losses(

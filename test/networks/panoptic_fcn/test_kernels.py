@@ -54,7 +54,14 @@ def test_stuff_has_the_score_and_the_kernels_of_its_own_cells():
 def test_kernels_are_pooled_over_all_cells():
     kernels = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 8.0]]])
     regions = torch.tensor([[[True, False], [False, True]], [[False, False], [False, False]]])
-    assert pool_kernels(kernels, regions).tolist() == [[5 / 4, 8 / 4], [0.0, 0.0]]
+    pooled = pool_kernels(kernels, regions, own_mean=False)
+    assert pooled.tolist() == [[5 / 4, 8 / 4], [0.0, 0.0]]
+
+
+def test_kernels_of_a_region_may_be_averaged_over_its_own_cells():
+    kernels = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    regions = torch.tensor([[[True, False], [False, True]], [[False, False], [False, False]]])
+    assert pool_kernels(kernels, regions, own_mean=True).tolist() == [[2.5], [0.0]]
 
 
 def test_samples_are_the_best_cells_of_an_instance_and_share_by_score():

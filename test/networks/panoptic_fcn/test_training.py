@@ -237,6 +237,8 @@ def reference_loss(net, raw, truths):
                 if region[c].any():
                     stuff_pairs += 1
                     kernel = (weights * (region[c] > 0)).mean((1, 2))
+                    if net.own_mean:
+                        kernel = weights[:, region[c] > 0].mean(1)
                     sums["stuff"] += dice_loss(mask_of(net.stuff_embedding, kernel), stuff[c])
     return {
         "position_things": net.position_weight * sums["centers"] / max(pairs, 1),
@@ -246,9 +248,15 @@ def reference_loss(net, raw, truths):
     }
 
 
+@pytest.mark.parametrize("own_mean", [False, True])
 @pytest.mark.parametrize("things_in_stuff", ["merged", "separate"])
-def test_loss_is_that_of_a_plain_reference(things_in_stuff):
-    net = network(things_in_stuff=things_in_stuff, segmentation_weight=4.0, position_weight=0.5)
+def test_loss_is_that_of_a_plain_reference(things_in_stuff, own_mean):
+    net = network(
+        things_in_stuff=things_in_stuff,
+        own_mean=own_mean,
+        segmentation_weight=4.0,
+        position_weight=0.5,
+    )
     net.eval()  # the same statistics for both passes
     for head in (net.position_head.centers, net.kernel_head.kernels, net.thing_embedding):
         nn.init.normal_(head.weight, std=0.1)  # scores and masks that differ
