@@ -11,7 +11,8 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from benchmarks.rounds import medians
 from benchmarks.scenes import Layout
 from panoptic_ros.benchmark.measure import load_any
 from panoptic_ros.benchmark.pictures import street_images
+from panoptic_ros.ops.segments import EncodedSegments
 from panoptic_ros.segmenter import Segmenter
-from panoptic_ros.truth import FrameSize
 
 MOST_KERNELS = 8  # that are named
 SECONDS = 4  # for one set of timings
@@ -49,13 +50,15 @@ def build(model: str, size: tuple[int, int] | None, device: str) -> Segmenter:
     loaded = time.monotonic() - start
     if segmenter.graphs:
         torch.set_float32_matmul_precision("high")  # as the graphs do: it is part of what compiles
-        image = np.zeros((*segmenter.resolution, 3), np.uint8)
-        try:
-            with torch.inference_mode():
-                batch, _ = segmenter.prepare([torch.from_numpy(image).to(segmenter.device)])
-                segmenter.graphs.forwards[0][1](batch)
-        except Exception:  # the graph is then made of something else, and says so
-            logger.exception("the forward does not compile")
+        size = segmenter.resolution
+        segmenter.segment_eagerly([np.zeros((*size, 3), np.uint8)], [size])
+        while segmenter.graphs.ways:
+            try:
+                segmenter.graphs.compile(size)
+                break
+            except Exception:  # the next way is then measured, and this one is in the log
+                name = segmenter.graphs.ways.pop(0).name
+                logger.exception("a frame does not compile with %s", name)
     say(**{"loaded, s": loaded, "compiled, s": time.monotonic() - start - loaded})
     return segmenter
 
@@ -66,8 +69,8 @@ def measure(segmenter: Segmenter, quick: bool) -> None:
     images = street_images(CAMERAS, size)
     start = time.monotonic()
     segmenter.warm_up(size)
-    forwards = segmenter.graphs.forwards if segmenter.graphs else []
-    say(**{"graph with": forwards[:1] and forwards[0][0], "captured, s": time.monotonic() - start})
+    way = next(iter(segmenter.graphs.ways), None) if segmenter.graphs else None
+    say(**{"graph with": way and way.name, "captured, s": time.monotonic() - start})
     repeat = 1 if quick else 50
 
     def times(**calls: Call) -> dict[str, float]:
@@ -82,19 +85,23 @@ def measure(segmenter: Segmenter, quick: bool) -> None:
         say(**{"memory, MB": memory / 1e6, **_memory(segmenter)})
         pixels = torch.from_numpy(images[0]).to(device)
         batch, sizes = segmenter.prepare([pixels])
-        forward = forwards[0][1] if forwards else segmenter.forward
+        forward, predict = segmenter.forward, segmenter.predict
+        if way:
+            thresholds = segmenter.graphs.thresholds
+            forward, predict = way.forward, lambda raw, sizes: way.encode(raw, sizes, thresholds)
         bare = times(forward=captured(lambda: forward(batch), device))
         ratio = frame["frame, ms"] / bare["forward, ms"]
         say(**bare, **{"frame / forward": ratio})
         say(**_profile(lambda: segmenter(images[0]), device))
-        raw = {name: value.clone() for name, value in segmenter.forward(batch).items()}
-        split = bare | times(**_other_steps(segmenter, pixels, raw, sizes))
+        raw = {name: value.clone() for name, value in forward(batch).items()}
+        split = bare | times(**_other_steps(segmenter, pixels, partial(predict, raw, sizes)))
         say(**{"split": {name: round(ms, 4) for name, ms in split.items()}})
         calls = {}
         for count in (0, 200):
             layout = Layout.of(count, len(segmenter.network.thing_ids), sizes[0].valid)
             planted = plant(segmenter.network, raw, layout)
-            call = captured(lambda p=planted: segmenter.predict(p, sizes), device)
+            planted = {k: torch.empty_like(raw[k]).copy_(v) for k, v in planted.items()}  # strides
+            call = captured(lambda p=planted: predict(p, sizes), device)
             calls[f"predict_{count}"] = call
         planted_ms = times(**calls)
     more = planted_ms["predict 200, ms"] - planted_ms["predict 0, ms"]
@@ -116,19 +123,19 @@ def measure(segmenter: Segmenter, quick: bool) -> None:
 
 
 def _other_steps(
-    segmenter: Segmenter, pixels: Tensor, raw: Mapping[str, Tensor], sizes: Sequence[FrameSize]
+    segmenter: Segmenter, pixels: Tensor, predict: Callable[[], list[EncodedSegments]]
 ) -> dict[str, Call]:
     """Return what a frame does beside its forward, one by one: each waits on its own."""
     device = segmenter.device
     image, pinned = pixels.cpu(), torch.empty_like(pixels, device="cpu")
     pinned = pinned.pin_memory() if device.type == "cuda" else pinned
-    labels = segmenter.predict(raw, sizes)[0].labels
+    labels = predict()[0].labels
     host = torch.empty_like(labels, device="cpu", pin_memory=device.type == "cuda")
     return {
         "copy_in": lambda: np.copyto(pinned.numpy(), image.numpy()),
         "upload": captured(lambda: pixels.copy_(pinned, non_blocking=True), device),
         "prepare": captured(lambda: segmenter.prepare([pixels]), device),
-        "predict": captured(lambda: segmenter.predict(raw, sizes), device),
+        "predict": captured(predict, device),
         "download": captured(lambda: host.copy_(labels, non_blocking=True), device),
         "copy_out": lambda: host.numpy().copy(),
         "whole_frame": lambda: segmenter(image.numpy()),

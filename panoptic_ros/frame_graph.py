@@ -14,19 +14,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from panoptic_ros.engines.base import Engine, Forward, root_of
+from panoptic_ros.engines.base import Engine, root_of
+from panoptic_ros.frame_steps import FrameSteps, ImageKind, Thresholds, Way
 from panoptic_ros.ops.segments import EncodedSegments
 from panoptic_ros.transfer import as_stored, download
-from panoptic_ros.truth import FrameSize, PredictionOptions
+from panoptic_ros.truth import PredictionOptions
 
 WARM_UP_RUNS = 3  # before a capture: kernels are compiled, libraries choose their algorithms
 MOST_GRAPHS = 8  # one for each combination of image sizes; the oldest goes
@@ -36,64 +35,8 @@ CUDA_LOCK = threading.Lock()
 logger = logging.getLogger("panoptic_ros.engines")
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """PredictionOptions as scalars on the device: 0-dimensional tensors."""
-
-    score_threshold: Tensor
-    overlap_threshold: Tensor
-    stuff_area_limit: Tensor
-
-    @classmethod
-    def on(cls, device: torch.device) -> Thresholds:
-        """Make them, of no value yet."""
-        score, overlap = torch.zeros(2, device=device).unbind()
-        return cls(score, overlap, torch.zeros((), dtype=torch.int64, device=device))
-
-    def set(self, options: PredictionOptions) -> None:
-        """Take the values of options over, in the order of the stream."""
-        for field in fields(self):
-            getattr(self, field.name).fill_(getattr(options, field.name))
-
-
-class ImageKind(NamedTuple):
-    """All of an image that a graph depends on.
-
-    Attributes:
-        size: (height, width).
-        is_bgr: Order of its channels in memory.
-        output: (height, width) of its label image.
-    """
-
-    size: tuple[int, int]
-    is_bgr: bool
-    output: tuple[int, int]
-
-
-Prepare = Callable[[Sequence[Tensor]], tuple[Tensor, list[FrameSize]]]
-Encode = Callable[[Mapping[str, Tensor], Sequence[FrameSize], Thresholds], list[EncodedSegments]]
 Kinds = tuple[ImageKind, ...]
 Results = list[tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class FrameSteps:
-    """What a frame consists of, for one image.
-
-    Attributes:
-        prepare: From uint8 images (H, W, 3), RGB, to the network's input and their sizes.
-        encode: From what ``forward`` returned to label images and tables.
-    """
-
-    prepare: Prepare
-    encode: Encode
-
-    def run(
-        self, pixels: Tensor, kind: ImageKind, forward: Forward
-    ) -> tuple[Mapping[str, Tensor], list[FrameSize]]:
-        """Run all before ``encode`` for one image, uint8 (H, W, 3), as it lies in memory."""
-        batch, (size,) = self.prepare([pixels.flip(-1) if kind.is_bgr else pixels])
-        return forward(batch), [FrameSize(size.valid, kind.output)]
 
 
 class FrameGraphs:
@@ -105,14 +48,15 @@ class FrameGraphs:
         device: Of CUDA.
 
     Attributes:
-        forwards: What is left to be captured, with its name; the first is in use.
+        ways: What is left to be captured; the first is in use.
+        thresholds: On the device, those of the last frame.
         gave_up: Whether everything has failed.
     """
 
     def __init__(self, engine: Engine, steps: FrameSteps, device: torch.device) -> None:
-        self._engine, self._steps, self._device = engine, steps, device
-        self.forwards = engine.capturable()
-        self._thresholds = Thresholds.on(device)
+        self._engine, self._device = engine, device
+        self.ways = Way.all_of(engine, steps)
+        self.thresholds = Thresholds.on(device)
         self._options: PredictionOptions | None = None  # those on the device
         self._pool = torch.cuda.graph_pool_handle()  # they never run at the same time
         # for the network, for segments, for images on their way in
@@ -148,7 +92,7 @@ class FrameGraphs:
             self._make_in_background(kinds)
             return None
         if options != self._options:
-            self._thresholds.set(options)
+            self.thresholds.set(options)
             self._options = options
         return graph.replay([array for array, _ in stored])
 
@@ -160,22 +104,22 @@ class FrameGraphs:
         return maker is not None
 
     def _make_in_background(self, kinds: Kinds) -> None:
-        if self.forwards and not (self._maker and self._maker.is_alive()):
+        if self.ways and not (self._maker and self._maker.is_alive()):
             self._maker = threading.Thread(target=self._make, args=(kinds,), daemon=True)
             self._maker.start()
 
     def _make(self, kinds: Kinds) -> None:
         what = f"{len(kinds)} x {kinds[0].size[0]}x{kinds[0].size[1]}"
-        while self.forwards:
-            name, forward = self.forwards[0]
-            logger.info("making the CUDA graph of %s with %s; frames run eagerly", what, name)
+        while self.ways:
+            way = self.ways[0]
+            logger.info("making the CUDA graph of %s with %s; frames run eagerly", what, way.name)
             start = time.monotonic()
             try:
-                graph = self._capture(kinds, forward)
+                graph = self._capture(kinds, way)
             except Exception as error:  # compilers, CUDA and Triton raise what they like
-                logger.warning("no CUDA graph with %s: %s", name, root_of(error))
-                logger.debug("no CUDA graph with %s", name, exc_info=True)
-                self.forwards = self.forwards[1:]
+                logger.warning("no CUDA graph with %s: %s", way.name, root_of(error))
+                logger.debug("no CUDA graph with %s", way.name, exc_info=True)
+                self.ways = self.ways[1:]
                 self._pool = torch.cuda.graph_pool_handle()
                 continue
             with CUDA_LOCK:
@@ -189,16 +133,21 @@ class FrameGraphs:
         logger.warning("frames run without a CUDA graph, which is several times slower")
 
     @torch.inference_mode()
-    def _capture(self, kinds: Kinds, forward: Forward) -> _Graph:
-        stream = self._streams[0]
-        images = [
-            torch.full((*kind.size, 3), 128, dtype=torch.uint8, pin_memory=True) for kind in kinds
-        ]
+    def compile(self, size: tuple[int, int]) -> None:
+        """Compile what a frame of a size, (height, width), runs, which capturing it would do."""
+        kinds = (ImageKind(size, False, size),)
+        with torch.cuda.device(self._device), _fast_choices(self._engine.dtype):
+            self._launch(_pinned(kinds), kinds, self.ways[0])
+            torch.cuda.synchronize()
+
+    @torch.inference_mode()
+    def _capture(self, kinds: Kinds, way: Way) -> _Graph:
+        stream, images = self._streams[0], _pinned(kinds)
         with torch.cuda.device(self._device), _fast_choices(self._engine.dtype):
             stream.wait_stream(torch.cuda.default_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP_RUNS):
-                    self._launch(images, kinds, forward)
+                    self._launch(images, kinds, way)
             stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             with CUDA_LOCK:
@@ -206,12 +155,10 @@ class FrameGraphs:
                     graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
                 )
                 with captured:
-                    encoded = self._launch(images, kinds, forward)
+                    encoded = self._launch(images, kinds, way)
         return _Graph(graph, images, encoded, self._device)
 
-    def _launch(
-        self, images: Sequence[Tensor], kinds: Kinds, forward: Forward
-    ) -> list[EncodedSegments]:
+    def _launch(self, images: Sequence[Tensor], kinds: Kinds, way: Way) -> list[EncodedSegments]:
         """Launch all that a frame does on the device."""
         first, (_, second, third) = torch.cuda.current_stream(), self._streams
         third.wait_stream(first)
@@ -223,13 +170,18 @@ class FrameGraphs:
         read_by_second, encoded = [], []
         for (pixels, event), kind in zip(arrived, kinds, strict=True):
             first.wait_event(event)
-            raw, sizes = self._steps.run(pixels, kind, forward)
+            batch, sizes = way.prepared(pixels, kind)
+            raw = way.forward(batch)
             read_by_second.append(raw)  # so that the first stream does not take its memory
             second.wait_stream(first)
             with torch.cuda.stream(second):
-                encoded += self._steps.encode(raw, sizes, self._thresholds)
+                encoded += way.encode(raw, sizes, self.thresholds)
         first.wait_stream(second)
         return encoded
+
+
+def _pinned(kinds: Kinds) -> list[Tensor]:
+    return [torch.full((*k.size, 3), 128, dtype=torch.uint8, pin_memory=True) for k in kinds]
 
 
 class _Graph:

@@ -67,6 +67,18 @@ class InputFormat:
             target.mul_(self.scale / std)
         return out
 
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Do what ``normalise`` does, for compilers, which make one kernel of it."""
+        planes = images.float().unbind(-3)
+        planes = planes[::-1] if self.channel_order == "bgr" else planes
+        return torch.stack(
+            [
+                (plane - mean / self.scale) * (self.scale / std)
+                for plane, mean, std in zip(planes, self.mean, self.std, strict=True)
+            ],
+            dim=-3,
+        )
+
     def fit(self, image_size: tuple[int, int], resolution: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) that an image takes within ``resolution``."""
         if self.resize == "stretch":
@@ -104,7 +116,11 @@ class InputFormat:
             height, width = image.shape[:2]
             valid = self.fit((height, width), resolution)
             resized = resize_image(image.permute(2, 0, 1)[None], valid)[0]
-            self.normalise(resized, out=batch[index, :, : valid[0], : valid[1]])
+            place = batch[index, :, : valid[0], : valid[1]]
+            if device.type == "cpu":
+                self.normalise(resized, out=place)
+            else:  # compilers know no such "out"
+                place.copy_(self._normalised(resized))
             sizes.append(FrameSize(valid, (height, width)))
         return batch, sizes
 

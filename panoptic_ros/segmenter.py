@@ -22,7 +22,8 @@ from panoptic_ros.devices import (
 )
 from panoptic_ros.engines import make_engine
 from panoptic_ros.engines.base import EngineInput
-from panoptic_ros.frame_graph import CUDA_LOCK, FrameGraphs, FrameSteps, Thresholds
+from panoptic_ros.frame_graph import CUDA_LOCK, FrameGraphs
+from panoptic_ros.frame_steps import FrameSteps, Thresholds
 from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.base import PanopticNetwork

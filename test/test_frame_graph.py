@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_ros.frame_graph import FrameGraphs, FrameSteps, ImageKind, Thresholds
+from panoptic_ros.frame_graph import FrameGraphs
+from panoptic_ros.frame_steps import FrameSteps, ImageKind, Thresholds
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks import NETWORKS
 from panoptic_ros.networks.layers.folding import fold_batch_norm
@@ -60,16 +61,11 @@ def test_steps_of_a_frame_take_images_as_they_lie_in_memory():
     small = build("panonet")
     bgr = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (48, 80, 3), np.uint8))
     fit = partial(small.config.input.prepare, resolution=small.size, padded=small.size)
-    seen = []
-
-    def forward(batch):
-        seen.append(batch)
-        return {}
-
-    steps = FrameSteps(fit, lambda *_: [])
+    steps, seen = FrameSteps(fit, lambda *_: []), []
     for pixels, is_bgr in ((bgr, True), (bgr.flip(-1), False)):
-        _, sizes = steps.run(pixels, ImageKind((48, 80), is_bgr, (30, 50)), forward)
+        batch, sizes = steps.prepared(pixels, ImageKind((48, 80), is_bgr, (30, 50)))
         assert sizes == [FrameSize(small.size, (30, 50))]
+        seen.append(batch)
     assert torch.equal(*seen) and seen[0].abs().max() > 0
 
 
@@ -80,6 +76,7 @@ class Instead:
 
     def __init__(self, *forwards):
         self.capturable = lambda: list(forwards)
+        self.compiler = lambda: None
 
 
 @pytest.fixture
@@ -88,8 +85,9 @@ def graphs(monkeypatch):
     cuda = FrameGraphs.__init__.__globals__["torch"].cuda
     for name in ("graph_pool_handle", "Stream"):
         monkeypatch.setattr(cuda, name, lambda *_, **__: None)
-    monkeypatch.setattr(FrameGraphs, "_capture", lambda self, kinds, forward: forward(kinds))
-    return lambda *forwards: FrameGraphs(Instead(*forwards), None, torch.device("cpu"))
+    monkeypatch.setattr(FrameGraphs, "_capture", lambda self, kinds, way: way.forward(kinds))
+    steps = FrameSteps(None, None)
+    return lambda *forwards: FrameGraphs(Instead(*forwards), steps, torch.device("cpu"))
 
 
 def fail(kinds):

@@ -8,7 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from panoptic_ros.networks.base import PanopticNetwork
 
 logger = logging.getLogger("panoptic_ros.engines")
 
+T = TypeVar("T")
 Forward = Callable[[Tensor], Mapping[str, Tensor]]
 
 
@@ -137,6 +138,10 @@ class Engine(ABC):
         The fastest first; what fails is followed by the next. Empty: frames are not captured.
         """
         return []
+
+    def compiler(self) -> Callable[[Callable[..., T]], Callable[..., T]] | None:
+        """Return what compiles the other steps of a frame for a CUDA graph, if anything does."""
+        return None
 
     def compile(self, batch: int = 1) -> None:
         """Get ready for batches of a size; raises EngineError when that fails."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from panoptic_ros.engines.base import Engine, EngineError, Forward
+from panoptic_ros.engines.base import Engine, EngineError, Forward, T
 from panoptic_ros.engines.cache import cache_directory
 
 
@@ -27,21 +29,26 @@ class CompiledEngine(Engine):
         if self.source.device.type != "cuda":
             return []
         network = self.source.network
-        return [("inductor", self._compiler()), ("PyTorch's kernels", network)]
+        return [("inductor", _compiled(network)), ("PyTorch's kernels", network)]
 
-    def _compiler(self, **settings: object) -> Forward:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "inductor"))
-        return torch.compile(self.source.network, dynamic=False, **settings)
+    def compiler(self) -> Callable[[Callable[..., T]], Callable[..., T]] | None:
+        """Return inductor, for what is one graph."""
+        return partial(_compiled, fullgraph=True) if self.source.device.type == "cuda" else None
 
     def _compile(self, batch: int) -> Forward:
         if self.source.device.type == "cuda":
             return self.source.network
         if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
             raise EngineError("engine compiled needs a C++ compiler on CPUs: install g++")
-        compiled = self._compiler(options={"freezing": True})
+        compiled = _compiled(self.source.network, options={"freezing": True})
         with torch.inference_mode():
             compiled(self.source.zeros(batch, self.dtype))
         return compiled
 
     def _run(self, compiled: Forward, batch: Tensor) -> dict[str, Tensor]:
         return compiled(batch)
+
+
+def _compiled(function: Callable[..., T], **settings: object) -> Callable[..., T]:
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "inductor"))
+    return torch.compile(function, dynamic=False, **settings)

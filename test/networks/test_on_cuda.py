@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from panoptic_ros.frame_steps import Thresholds
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.truth import FrameSize
@@ -87,3 +88,38 @@ def test_a_frame_never_touches_the_host(name):
     for item, (_, output) in zip(encoded, sizes, strict=True):
         assert item.labels.device == item.table.device == GPU
         assert item.labels.shape == output
+
+
+class Frame(torch.nn.Module):
+    """All of a frame: uint8 image (H, W, 3) to label image and table."""
+
+    def __init__(self, config, network):
+        super().__init__()
+        self.config, self.network = config, network
+
+    def forward(self, pixels, score_threshold, overlap_threshold, stuff_area_limit):
+        thresholds = Thresholds(score_threshold, overlap_threshold, stuff_area_limit)
+        resolution = self.config.input.resolution
+        batch, sizes = self.config.input.prepare(
+            [pixels], resolution, self.network.padded_size(resolution), torch.bfloat16
+        )
+        found = self.network.predict(self.network(batch), sizes, thresholds)
+        limit = thresholds.stuff_area_limit
+        return [tuple(encode_segments(item, self.network.thing_ids, limit)) for item in found]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_frame_is_one_graph_for_compilers(name):
+    """A break raises, and so does whatever depends on the picture."""
+    config = load_config(REPOSITORY / f"config/networks/{name}.yaml")
+    height, width = config.input.resolution
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        with GPU, made_in(torch.bfloat16):
+            network = config.build().eval()
+        with GPU:
+            pixels = torch.empty(height - 40, width, 3, dtype=torch.uint8)
+            given = (torch.zeros(()), torch.zeros(()), torch.zeros((), dtype=torch.int64))
+        exported = torch.export.export(Frame(config, network), (pixels, *given), strict=True)
+    labels, table = (node.meta["val"] for node in exported.graph.output_node().args[0])
+    assert labels.shape == pixels.shape[:2] and labels.dtype == torch.int16
+    assert table.shape[1] == 9
