@@ -138,6 +138,7 @@ def demo(
     device: Device = "auto",
     precision: Precision = "auto",
     engine: Engine = "auto",
+    tracking: Annotated[bool, typer.Option(help="Number things from image to image.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
 ) -> None:
     """Replay a drive through the real node over DDS and draw what it publishes."""
@@ -151,6 +152,7 @@ def demo(
         device=device,
         precision=precision,
         engine=engine,
+        tracking=tracking,
         output=output,
     )
 

@@ -34,6 +34,7 @@ def run_demo(
     device: str = "auto",
     precision: str = "auto",
     engine: str = "auto",
+    tracking: bool = False,
     output: Path | str = "demo",
 ) -> dict[str, Any]:
     """Replay a drive over DDS, run the node on it, record and draw what it publishes.
@@ -50,6 +51,7 @@ def run_demo(
         device: As in ``Segmenter.load``.
         precision: As in ``Segmenter.load``.
         engine: As in ``Segmenter.load``.
+        tracking: Whether the node follows the things; their numbers are drawn.
         output: Folder to write.
 
     Returns:
@@ -68,6 +70,7 @@ def run_demo(
             print(f"images: {images.topic.name}" + (f" (others: {others})" if others else ""))
         parameters = {"model": model, "resolution": resolution or ""}
         parameters |= {"device": device, "precision": precision, "engine": engine}
+        parameters |= {"tracking": "true" if tracking else ""}
         recording = output / "labels.mcap"
         log = _replay(images, parameters, output)
         check, codec = _draw(images, recording, log, output)

@@ -62,10 +62,11 @@ class DrivePictures:
 
     def add_result(self, image: np.ndarray, result: Result) -> None:
         """Show a frame and its result from now on; call ``add_frame`` after it."""
-        self._shown = draw_overlay(image, result.prediction)
+        prediction = result.prediction
+        self._shown = draw_overlay(image, prediction, names=bool(prediction.tracks))
         if self._results in self._chosen:
-            instances = len(result.prediction.instances)
-            self._tiles += [image, draw_overlay(image, result.prediction, names=True)]
+            instances = len(prediction.instances)
+            self._tiles += [image, draw_overlay(image, prediction, names=True)]
             self._captions += [f"frame {self._frames}", f"instances: {instances}"]
         self._results += 1
 

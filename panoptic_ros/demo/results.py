@@ -11,7 +11,7 @@ import numpy as np
 from rosbags.highlevel import AnyReader
 
 from panoptic_ros.files.bag import BagError, BagFrame, stamp_of
-from panoptic_ros.prediction import Category, PanopticPrediction, Segment
+from panoptic_ros.prediction import Category, PanopticPrediction, Segment, Track
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,16 @@ class RecordedResults:
         for received, message in self._messages("/labels"):
             stamp = stamp_of(message.header)
             array = self._instances.get(stamp)
-            segments = tuple(map(_segment, array.instances)) if array else ()
+            instances = array.instances if array else ()
+            segments = tuple(map(_segment, instances))
+            tracks = {i.id: _track(i) for i in instances if i.track_id}
             yield Result(
                 stamp=stamp,
                 received=received,
                 frame_id=message.header.frame_id,
-                prediction=PanopticPrediction(_labels(message), segments, self.categories),
+                prediction=PanopticPrediction(
+                    _labels(message), segments, self.categories, tracks=tracks
+                ),
                 inference_time=array.inference_time if array else float("nan"),
                 has_instances=array is not None,
             )
@@ -125,6 +129,11 @@ def _segment(instance: Any) -> Segment:
         bbox=(roi.x_offset, roi.y_offset, roi.width, roi.height),
         center=(instance.center_x, instance.center_y),
     )
+
+
+def _track(instance: Any) -> Track:
+    first = instance.first_seen
+    return Track(instance.track_id, instance.track_age, first.sec * 10**9 + first.nanosec)
 
 
 def _categories(table: Any) -> tuple[Category, ...]:

@@ -136,8 +136,12 @@ def box_overlap(boxes: np.ndarray, others: np.ndarray, margin: float) -> np.ndar
     Returns:
         (m, n), 0..1.
     """
-    size, other_size = ((1 + 2 * margin) * np.exp(b[:, 2:]) for b in (boxes, others))
-    distance = np.abs(boxes[:, None, :2] - others[None, :, :2])
-    smaller = np.minimum(size[:, None], other_size[None])
-    shared = np.clip((size[:, None] + other_size[None]) / 2 - distance, 0, smaller).prod(2)
-    return shared / (size.prod(1)[:, None] + other_size.prod(1)[None] - shared)
+    shared = np.ones((len(boxes), len(others)))
+    areas, other_areas = np.ones(len(boxes)), np.ones(len(others))
+    for axis in (0, 1):
+        size, other_size = ((1 + 2 * margin) * np.exp(b[:, 2 + axis]) for b in (boxes, others))
+        distance = np.abs(boxes[:, None, axis] - others[None, :, axis])
+        smaller = np.minimum(size[:, None], other_size)
+        shared *= np.clip((size[:, None] + other_size) / 2 - distance, 0, smaller)
+        areas, other_areas = areas * size, other_areas * other_size
+    return shared / (areas[:, None] + other_areas - shared)

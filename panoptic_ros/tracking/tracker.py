@@ -34,6 +34,8 @@ CAUTION = 4.0  # less the more the size surprises: by exp(-CAUTION) for a factor
 FADE = 0.1  # share of what is no longer seen of a box that is given up per image
 MAX_GROWTH = 0.7  # of the logarithm of a size between two sights: to its double or half
 
+_Pairs = tuple[np.ndarray, np.ndarray]  # rows and columns: tracks and instances
+
 
 @dataclass(frozen=True)
 class _Tracks:
@@ -162,7 +164,7 @@ class Tracker:
 
     def _match(
         self, grid: MaskGrid, classes: np.ndarray, boxes: np.ndarray, change: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> _Pairs:
         """Return which tracks go on as which instances: rows and columns of the pairs."""
         old = self._tracks
         expected = old.boxes + change
@@ -170,9 +172,11 @@ class Tracker:
         iou, part = grid.overlap(old.masks, old.boxes, expected)
         weight = np.where(same_class, 1.0, OTHER_CLASS)
         pairs = assign(weight * iou, LEAST_IOU)
-        pairs = _with_more(pairs, same_class * part, LEAST_PART)
-        near = same_class * box_overlap(old.wholes + change, boxes, BOX_MARGIN)
-        return _with_more(pairs, near, LEAST_BOX_IOU)
+        left, right = _left_over(pairs, iou.shape)
+        pairs = _joined(pairs, left, right, (same_class * part)[np.ix_(left, right)], LEAST_PART)
+        left, right = _left_over(pairs, iou.shape)
+        near = box_overlap((old.wholes + change)[left], boxes[right], BOX_MARGIN)
+        return _joined(pairs, left, right, same_class[np.ix_(left, right)] * near, LEAST_BOX_IOU)
 
     def _begin(
         self, classes: np.ndarray, boxes: np.ndarray, masks: MaskSamples, stamp: int
@@ -205,15 +209,19 @@ def _wholes(expected: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.concatenate(((low + high) / 2, np.log(high - low)), 1)
 
 
-def _with_more(
-    pairs: tuple[np.ndarray, np.ndarray], agreement: np.ndarray, least: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs, and those found among the rows and columns that they leave over."""
-    left, right = (
-        np.setdiff1d(np.arange(length), taken)
-        for length, taken in zip(agreement.shape, pairs, strict=True)
+def _left_over(pairs: _Pairs, shape: tuple[int, int]) -> _Pairs:
+    """Return the rows and the columns that are in no pair."""
+    rows, columns = (
+        np.setdiff1d(np.arange(n), side) for n, side in zip(shape, pairs, strict=True)
     )
-    rows, columns = assign(agreement[np.ix_(left, right)], least)
+    return rows, columns
+
+
+def _joined(
+    pairs: _Pairs, left: np.ndarray, right: np.ndarray, agreement: np.ndarray, least: float
+) -> _Pairs:
+    """Return pairs, and those of some more rows and columns that agree."""
+    rows, columns = assign(agreement, least)
     return np.concatenate((pairs[0], left[rows])), np.concatenate((pairs[1], right[columns]))
 
 

@@ -49,9 +49,8 @@ def run(tmp_path_factory, tiny_model):
     """The report and the output folder of one demo."""
     folder = tmp_path_factory.mktemp("demo")
     bag = write_drive(folder / "bag")
-    report = run_demo(
-        bag, "/front/image", str(tiny_model), device="cpu", engine="eager", output=folder / "out"
-    )
+    settings = {"device": "cpu", "engine": "eager", "tracking": True}
+    report = run_demo(bag, "/front/image", str(tiny_model), output=folder / "out", **settings)
     return report, folder / "out"
 
 
@@ -87,7 +86,7 @@ def test_latencies_are_measured_per_frame_and_per_stage(run):
     assert min(latencies) > 0
     end_to_end = report["latency_ms"]["end_to_end"]
     assert min(latencies) <= end_to_end["p50"] + 0.1 <= end_to_end["p95"] + 0.2
-    assert {"convert", "forward", "publish"} <= set(report["latency_ms"]["node_stages"])
+    assert {"convert", "forward", "track", "publish"} <= set(report["latency_ms"]["node_stages"])
 
 
 def test_the_report_says_what_ran(run):

@@ -6,7 +6,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from panoptic_ros.demo.results import RecordedResults, Result, match_results
 from panoptic_ros.files.bag import BagError, BagFrame, message_types
-from panoptic_ros.prediction import Category, PanopticPrediction
+from panoptic_ros.prediction import Category, PanopticPrediction, Track
 
 TYPES = message_types()
 LABELS = np.array([[256, 513, 0], [256, 513, 514]], np.uint16)
@@ -39,7 +39,7 @@ def label_message(stamp, labels, big_endian=False):
     )
 
 
-def instances_message(stamp):
+def instances_message(stamp, track=0):
     roi = make(
         "sensor_msgs/RegionOfInterest",
         x_offset=1,
@@ -58,9 +58,9 @@ def instances_message(stamp):
         roi=roi,
         center_x=1.0,
         center_y=0.5,
-        track_id=0,
-        track_age=0,
-        first_seen=make("builtin_interfaces/Time", sec=0, nanosec=0),
+        track_id=track,
+        track_age=3 * (track > 0),
+        first_seen=make("builtin_interfaces/Time", sec=4 * (track > 0), nanosec=5 * (track > 0)),
         position=make("geometry_msgs/Point", x=1.0, y=2.0, z=3.0),
         size=make("geometry_msgs/Vector3", x=1.0, y=2.0, z=3.0),
     )
@@ -120,8 +120,23 @@ def test_results_are_put_together_by_stamp(tmp_path, big_endian):
     (car,) = first.prediction.instances
     assert (car.id, car.class_name, car.score, car.area) == (513, "car", 0.5, 2)
     assert (car.bbox, car.center) == ((1, 0, 1, 2), (1.0, 0.5))
+    assert first.prediction.tracks == {}
     assert first.has_instances and first.inference_time == 0.25
     assert not second.has_instances and np.isnan(second.inference_time)
+
+
+def test_tracks(tmp_path):
+    path = record(
+        tmp_path / "labels",
+        [
+            ("/panoptic/categories", 10, categories_message()),
+            ("/panoptic/labels", 20, label_message(5, LABELS)),
+            ("/panoptic/instances", 40, instances_message(5, track=17)),
+        ],
+    )
+    with RecordedResults(path) as results:
+        (result,) = results
+    assert result.prediction.tracks == {513: Track(17, 3, 4_000_000_005)}
 
 
 def test_a_recording_without_class_table_is_an_error(tmp_path):
