@@ -12,12 +12,16 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from tqdm import tqdm
 
 from benchmarks.track_quality import Shown, TrackQuality
 from panoptic_ros.data.synthetic import FRAME_RATE, StreetScene, drive
+from panoptic_ros.drawing import contact_sheet, draw_overlay, write_image
 from panoptic_ros.prediction import LABEL_DIVISOR, Category, PanopticPrediction, Segment, Track
 from panoptic_ros.segmenter import Segmenter
 from panoptic_ros.tracking import Tracker
@@ -237,14 +241,32 @@ def cost(count: int, size: tuple[int, int], frames: int = 100) -> float:
     return float(np.median(times))
 
 
+def draw(path: Path, seed: int = 10, first: int = 4, step: int = 4, number: int = 6) -> None:
+    """Draw some frames of a drive with the tracks of the default model."""
+    segmenter, tracker = Segmenter.load(MODELS[0], device="cpu"), Tracker()
+    tiles, captions = [], []
+    for index, (image, _, _) in enumerate(
+        drive(seed, (360, 640), first + step * (number - 1) + 1)
+    ):
+        prediction = tracker.update(segmenter(image), round(index * 1e9 / FRAME_RATE))
+        if index >= first and (index - first) % step == 0:
+            tiles.append(draw_overlay(image, prediction, 0.5, names=True))
+            captions.append(f"{index / FRAME_RATE:.1f} s")
+    write_image(path, contact_sheet(tiles, captions, 3), cv2.IMWRITE_JPEG_QUALITY, 85)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="*", default=MODELS, help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--drives", type=int, default=8, help="how many")
-    parser.add_argument("--frames", type=int, default=75, help="of each drive")
+    parser.add_argument("--drives", type=int, default=4, help="how many")
+    parser.add_argument("--frames", type=int, default=60, help="of each drive")
     parser.add_argument("--seed", type=int, default=1000, help="of the first drive")
+    parser.add_argument("--picture", type=Path, help="draw one drive to this file, nothing else")
     arguments = parser.parse_args()
+    if arguments.picture:
+        draw(arguments.picture)
+        return
     makers = methods()
     for size in ((360, 480), (720, 1280), (1080, 1920)):
         times = ", ".join(f"{cost(count, size):.2f} ms with {count}" for count in (10, 100, 200))
@@ -253,9 +275,9 @@ def main() -> None:
         Run(name, see, {method: TrackQuality() for method in makers})
         for name, see in sources(arguments.models, arguments.seed)
     ]
-    for number in range(arguments.drives):
+    for number in tqdm(range(arguments.drives), "drives"):
         frames = moments(arguments.seed + number, arguments.frames)
-        for run in runs:
+        for run in tqdm(runs, "what sees", leave=False):
             run.drive(frames, makers)
     print("| " + " | ".join(COLUMNS) + " |\n|---|---|---:|---:|---:|---:|")
     for run in runs:
