@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -113,3 +115,43 @@ class PanopticTarget:
     def to(self, device: torch.device | str) -> PanopticTarget:
         """Return the same truth on another device."""
         return PanopticTarget(**{k: v.to(device) for k, v in vars(self).items()})
+
+
+class TargetBatch(NamedTuple):
+    """The truth of B images of one size, with their S segments numbered through.
+
+    What is looked up by segment is looked up in all images at once.
+
+    Attributes:
+        slots: int64, (B, H, W): 0 is void, k belongs to segment k - 1 of the batch.
+        images: int64, (S,): the image of each segment; ascending.
+        class_ids, is_thing, is_crowd, boxes: As in ``PanopticTarget``, (S, ...).
+    """
+
+    slots: Tensor
+    images: Tensor
+    class_ids: Tensor
+    is_thing: Tensor
+    is_crowd: Tensor
+    boxes: Tensor
+
+    @classmethod
+    def of(cls, targets: Sequence[PanopticTarget]) -> TargetBatch:
+        """Join the truth of some images."""
+        slots = torch.stack([target.slots for target in targets])
+        number = [len(target.class_ids) for target in targets]
+        first = torch.tensor([0, *accumulate(number)][:-1], device=slots.device)
+        images = [image for image, count in enumerate(number) for _ in range(count)]
+        return cls(
+            torch.where(slots > 0, slots + first[:, None, None], 0),
+            torch.tensor(images, dtype=torch.int64, device=slots.device),
+            torch.cat([target.class_ids for target in targets]),
+            torch.cat([target.is_thing for target in targets]),
+            torch.cat([target.is_crowd for target in targets]),
+            torch.cat([target.boxes for target in targets]),
+        )
+
+    @property
+    def is_single(self) -> Tensor:
+        """Which segments are single things (no stuff, no crowds): bool, (S,)."""
+        return self.is_thing & ~self.is_crowd

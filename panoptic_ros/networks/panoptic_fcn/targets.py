@@ -10,48 +10,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from panoptic_ros.networks.panoptic_fcn.kernels import STRIDE
-from panoptic_ros.truth import PanopticTarget
+from panoptic_ros.truth import TargetBatch
 
 _MIN_OVERLAP = 0.7  # of boxes within the Gaussian radius
 
 
-class Segments(NamedTuple):
-    """The S segments of a batch of B images, one image's after the other's.
+def middle_pixels(slots: Tensor) -> Tensor:
+    """Return the four pixels in the middle of each cell at stride 4, int16, (B, 4, H/4, W/4).
 
-    Attributes:
-        cells: int16, (B, 4, H/4, W/4): the four pixels in the middle of each cell at stride 4,
-            whose mean is bilinear reduction. 0 is void, k belongs to segment k - 1.
-        images: int64, (S,), the image of each.
-        class_ids: int64, (S,), category ids.
-        single: bool, (S,): things, but no crowds.
-        boxes: float32, (S, 4), (x1, y1, x2, y2) in pixels.
+    Their mean is what bilinear reduction gives.
+
+    Args:
+        slots: (B, H, W), of a ``TargetBatch``; sides are multiples of 4.
     """
-
-    cells: Tensor
-    images: Tensor
-    class_ids: Tensor
-    single: Tensor
-    boxes: Tensor
-
-    @classmethod
-    def of(cls, targets: Sequence[PanopticTarget]) -> Segments:
-        """Join the truth of the images, whose sides are multiples of 4."""
-        slots = torch.stack([target.slots for target in targets])
-        number = [len(target.class_ids) for target in targets]
-        counts = torch.tensor(number, device=slots.device)
-        images = torch.arange(len(targets), device=slots.device)
-        first = counts.cumsum(0) - counts
-        grid = slots.unflatten(2, (-1, STRIDE)).unflatten(1, (-1, STRIDE))
-        middle = slice(STRIDE // 2 - 1, STRIDE // 2 + 1)
-        cells = grid[:, :, middle, :, middle].permute(0, 2, 4, 1, 3).flatten(1, 2)
-        cells = torch.where(cells > 0, cells + first[:, None, None, None], 0)
-        return cls(
-            cells.short(),
-            images.repeat_interleave(counts, output_size=sum(number)),
-            torch.cat([target.class_ids for target in targets]),
-            torch.cat([target.is_thing & ~target.is_crowd for target in targets]),
-            torch.cat([target.boxes for target in targets]),
-        )
+    grid = slots.short().unflatten(2, (-1, STRIDE)).unflatten(1, (-1, STRIDE))
+    middle = slice(STRIDE // 2 - 1, STRIDE // 2 + 1)
+    return grid[:, :, middle, :, middle].permute(0, 2, 4, 1, 3).flatten(1, 2)
 
 
 class ThingTargets(NamedTuple):
@@ -81,18 +55,18 @@ class ThingTargets(NamedTuple):
         return ThingTargets(*(field[wanted] for field in self))
 
 
-def thing_targets(segments: Segments, classes: Tensor) -> ThingTargets:
+def thing_targets(batch: TargetBatch, classes: Tensor) -> ThingTargets:
     """Describe the single things of a batch.
 
     Instances too small to leave a cell at stride 4 are left out: they have no mask to learn.
 
     Args:
-        segments: The truth.
-        classes: int64, (S,), index of the thing class of each.
+        batch: The truth.
+        classes: int64, (S,), index of the thing class of each segment.
     """
-    chosen = torch.nonzero(segments.single).flatten()
-    images = segments.images[chosen]
-    own = segments.cells[images] == (chosen + 1)[:, None, None, None]
+    chosen = torch.nonzero(batch.is_single).flatten()
+    images = batch.images[chosen]
+    own = middle_pixels(batch.slots)[images] == (chosen + 1)[:, None, None, None]
     masks = own.sum(1, dtype=torch.float32) / 4
     occupied = masks > 0
     count = occupied.flatten(1).sum(1)
@@ -100,21 +74,23 @@ def thing_targets(segments: Segments, classes: Tensor) -> ThingTargets:
     centers = torch.stack(
         ((occupied.sum(2) * rows).sum(1) / count, (occupied.sum(1) * columns).sum(1) / count), 1
     )
-    x1, y1, x2, y2 = segments.boxes[chosen].unbind(1)
+    x1, y1, x2, y2 = batch.boxes[chosen].unbind(1)
     boxes = torch.stack((y2 - y1, x2 - x1), dim=1)
     things = ThingTargets(images, masks, classes[chosen], centers, boxes)
     return things.only(torch.nonzero(count).flatten())
 
 
-def stuff_target(segments: Segments, channels: Tensor, number: int) -> Tensor:
+def stuff_target(batch: TargetBatch, channels: Tensor, number: int) -> Tensor:
     """Return the region of every stuff channel at stride 4: float32, (B, number, H/4, W/4), 0..1.
 
     Args:
-        segments: The truth.
+        batch: The truth.
         channels: int64, (S,), channel of each of its segments.
         number: N_st.
     """
-    semantic = torch.cat((channels.new_full((1,), -1), channels))[segments.cells.long()]
+    semantic = torch.cat((channels.new_full((1,), -1), channels))[
+        middle_pixels(batch.slots).long()
+    ]
     own = semantic[:, None] == torch.arange(number, device=semantic.device)[:, None, None, None]
     return own.sum(2, dtype=torch.float32) / 4
 

@@ -16,14 +16,13 @@ from torchvision.ops import sigmoid_focal_loss
 from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS, pool_kernels, soft_masks
 from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
 from panoptic_ros.networks.panoptic_fcn.targets import (
-    Segments,
     ThingTargets,
     center_heatmap,
     region_map,
     stuff_target,
     thing_targets,
 )
-from panoptic_ros.truth import PanopticTarget
+from panoptic_ros.truth import PanopticTarget, TargetBatch
 
 _INSIDE = 0.1  # a cell belongs to an instance above this part of its mask, in training
 
@@ -37,9 +36,9 @@ def loss(
     and level in the batch, L_pos of stuff by the cells of its level and the batch size.
     """
     raw = network(images)
-    segments = Segments.of(targets)
-    things = thing_targets(segments, network.class_index(segments.class_ids, network.thing_ids))
-    stuff = stuff_target(segments, stuff_channels(network, segments.class_ids), network.regions)
+    batch = TargetBatch.of(targets)
+    things = thing_targets(batch, network.class_index(batch.class_ids, network.thing_ids))
+    stuff = stuff_target(batch, stuff_channels(network, batch.class_ids), network.regions)
     with torch.autocast(images.device.type, enabled=False):
         raw = {name: maps.float() for name, maps in raw.items()}
         of_things, pairs = _thing_losses(network, raw, things)

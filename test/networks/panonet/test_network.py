@@ -52,7 +52,7 @@ def test_discriminative_loss_and_its_gradient_equal_loops(scale):
     points = (scale * torch.randn(60, 12)).requires_grad_()
     clusters = torch.randint(-1, 4, (60,))
     clusters[clusters == 2] = -1  # a cluster without points does not count
-    ours = discriminative_loss(points, clusters, 5)
+    ours = discriminative_loss(points, clusters, torch.zeros(5, dtype=torch.long), 1)
     loops = discriminative_loss_by_loops(points, clusters)
     for a, b in zip(ours, loops, strict=True):
         torch.testing.assert_close(a, b)
@@ -62,15 +62,34 @@ def test_discriminative_loss_and_its_gradient_equal_loops(scale):
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_discriminative_loss_of_images_is_the_mean_of_theirs():
+    """Three images of 40 points, the last without a cluster."""
+    torch.manual_seed(3)
+    points = torch.randn(120, 12)
+    clusters = torch.cat(
+        (torch.randint(-1, 3, (40,)), torch.randint(3, 5, (40,)), torch.full((40,), -1))
+    )
+    images = torch.tensor([0, 0, 0, 1, 1])
+    ours = discriminative_loss(points, clusters, images, 3)
+    alone = [
+        discriminative_loss_by_loops(p, c)
+        for p, c in zip(points.split(40)[:2], clusters.split(40)[:2], strict=True)
+    ]
+    for value, first, second in zip(ours, *alone, strict=True):
+        torch.testing.assert_close(value, (first + second) / 3)
+
+
 def test_discriminative_loss_is_zero_within_the_margins():
     points = torch.tensor([[0.0, 0.0], [0.2, 0.0], [3.0, 0.0], [3.2, 0.0]])
-    assert sum(discriminative_loss(points, torch.tensor([0, 0, 1, 1]), 2)) == 0
+    assert (
+        sum(discriminative_loss(points, torch.tensor([0, 0, 1, 1]), torch.zeros(2).long(), 1)) == 0
+    )
 
 
 @pytest.mark.parametrize("clusters", [[-1, -1, -1], [0, 0, 0]])
 def test_discriminative_loss_without_pairs_has_a_finite_gradient(clusters):
     points = torch.zeros(3, 12, requires_grad=True)
-    sum(discriminative_loss(points, torch.tensor(clusters), 1)).backward()
+    sum(discriminative_loss(points, torch.tensor(clusters), torch.zeros(1).long(), 1)).backward()
     assert torch.isfinite(points.grad).all()
 
 

@@ -13,7 +13,6 @@ from panoptic_ros.data.targets import compact_target
 from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS
 from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
 from panoptic_ros.networks.panoptic_fcn.targets import (
-    Segments,
     center_heatmap,
     gaussian_radius,
     region_map,
@@ -21,7 +20,7 @@ from panoptic_ros.networks.panoptic_fcn.targets import (
     thing_targets,
 )
 from panoptic_ros.networks.panoptic_fcn.training import dice_loss, stuff_channels
-from panoptic_ros.truth import PanopticTarget
+from panoptic_ros.truth import PanopticTarget, TargetBatch
 
 THINGS, STUFF = [11, 12], [1, 2]
 SIZE = (64, 96)
@@ -57,13 +56,13 @@ def network(**settings) -> PanopticFCN:
 
 
 def things_of(*truths):
-    segments = Segments.of(truths)
-    return thing_targets(segments, (segments.class_ids == 12).long())
+    batch = TargetBatch.of(truths)
+    return thing_targets(batch, (batch.class_ids == 12).long())
 
 
 def stuff_of(net, truth):
-    segments = Segments.of([truth])
-    return stuff_target(segments, stuff_channels(net, segments.class_ids), net.regions)[0]
+    batch = TargetBatch.of([truth])
+    return stuff_target(batch, stuff_channels(net, batch.class_ids), net.regions)[0]
 
 
 def heatmap_of(things):
