@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
@@ -102,3 +105,8 @@ def test_detections_carry_the_track(start_node, peer):
     message = image_message(crossing(0))
     peer.feed(peer.camera(Image), lambda _: message, lambda: detections)
     assert {d.id for d in detections[0].detections} == {"1", "2"}
+
+
+def test_without_tracking_scipy_is_not_even_imported():
+    code = "import sys, panoptic_ros.ros.node; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
