@@ -24,7 +24,7 @@ from panoptic_ros.networks.dense_detection.network import DenseDetection
 from panoptic_ros.ops.agreement import overlaps
 from panoptic_ros.ops.suppression import Detections
 from panoptic_ros.prediction import MAX_CLASS_ID
-from panoptic_ros.truth import PanopticTarget
+from panoptic_ros.truth import PanopticTarget, TargetBatch
 
 BOOTSTRAP_FRACTION = 0.3
 
@@ -35,19 +35,18 @@ def loss(
     """Return the six terms of eq. 19 (five without levelness)."""
     raw = {name: value.float() for name, value in network(images).items()}
     grid = Grid.of(raw)
-    limits = size_limits(grid)
-    assigned = [assign_locations(target, grid.locations, limits) for target in targets]
-    truth = LocationTargets(*map(torch.stack, zip(*assigned, strict=True)))
+    batch = TargetBatch.of(targets)
+    truth = assign_locations(batch, grid.locations, size_limits(grid))
     terms = box_losses(raw, truth, network.thing_ids)
     weights = network.class_weights[network.semantic_ids]
-    semantics = semantic_loss(raw["semantic"], targets, network.semantic_ids, weights)
+    semantics = semantic_loss(raw["semantic"], batch, network.semantic_ids, weights)
     terms["semantics"] = network.semantic_weight * semantics
     if network.levelness is not None:
-        level = torch.stack([levelness_target(target) for target in targets])
+        level = levelness_target(batch)
         terms["levelness"] = F.cross_entropy(raw["levelness"], level, ignore_index=-1)
     with torch.no_grad():
         queries = network.detect(raw, [images.shape[-2:]] * len(targets))
-    terms["mask"] = mask_loss(dense_boxes(raw), queries, truth, targets)
+    terms["mask"] = mask_loss(dense_boxes(raw), queries, truth, batch)
     return terms
 
 
@@ -55,14 +54,15 @@ def loss(
 
 
 class LocationTargets(NamedTuple):
-    """What the A locations of all levels should predict (section 4.1).
+    """What the A locations of all levels should predict in B images (section 4.1).
 
     Attributes:
-        segments: int64, (A,), the segment whose box the location predicts, -1 for background.
-        class_ids: int64, (A,), its category id, 0 for background.
-        offsets: (A, 4), from the location to the left, top, right and bottom side of its box
+        segments: int64, (B, A), the segment of the batch whose box the location predicts, -1 for
+            background.
+        class_ids: int64, (B, A), its category id, 0 for background.
+        offsets: (B, A, 4), from the location to the left, top, right and bottom side of its box
             (eq. 8); 0 for background.
-        ignored: bool, (A,), locations in crowds, which are no negatives.
+        ignored: bool, (B, A), locations in crowds, which are no negatives.
     """
 
     segments: Tensor
@@ -72,47 +72,47 @@ class LocationTargets(NamedTuple):
 
 
 def assign_locations(
-    target: PanopticTarget, locations: Tensor, limits: Tensor | None = None
+    batch: TargetBatch, locations: Tensor, limits: Tensor | None = None
 ) -> LocationTargets:
     """Assign to each location the instance whose mask it is in, if its size fits the level.
 
     Args:
-        target: Truth of one image.
+        batch: The truth.
         locations: (A, 2), x and y in pixels; those outside of the image are background.
         limits: (A, 2), smallest and largest offset for the location's level (eq. 9).
     """
     x, y = locations.long().unbind(1)
-    height, width = target.slots.shape
-    slots = target.slots[y.clamp(max=height - 1), x.clamp(max=width - 1)]
+    height, width = batch.slots.shape[1:]
+    slots = batch.slots[:, y.clamp(max=height - 1), x.clamp(max=width - 1)]
     slots = torch.where((x < width) & (y < height), slots, 0)
-    x1, y1, x2, y2 = F.pad(target.boxes, (0, 0, 1, 0))[slots].unbind(1)
-    offsets = torch.stack((x - x1, y - y1, x2 - x, y2 - y), dim=1)
+    x1, y1, x2, y2 = F.pad(batch.boxes, (0, 0, 1, 0))[slots].unbind(2)
+    offsets = torch.stack((x - x1, y - y1, x2 - x, y2 - y), dim=2)
 
-    crowd = F.pad(target.is_thing & target.is_crowd, (1, 0))[slots]
-    foreground = F.pad(target.is_thing & ~target.is_crowd, (1, 0))[slots]
+    crowd = F.pad(batch.is_thing & batch.is_crowd, (1, 0))[slots]
+    foreground = F.pad(batch.is_single, (1, 0))[slots]
     if limits is not None:
-        reach = offsets.amax(1)
+        reach = offsets.amax(2)
         foreground = foreground & (limits[:, 0] <= reach) & (reach <= limits[:, 1])
-    class_ids = F.pad(target.class_ids, (1, 0))[slots]
+    class_ids = F.pad(batch.class_ids, (1, 0))[slots]
     return LocationTargets(
         torch.where(foreground, slots - 1, -1),
         torch.where(foreground, class_ids, 0),
-        torch.where(foreground[:, None], offsets, 0),
+        torch.where(foreground[..., None], offsets, 0),
         crowd,
     )
 
 
-def levelness_target(target: PanopticTarget) -> Tensor:
-    """Return the level (1..5) of each pixel's box by eq. 9, at H/4: int64, (H/4, W/4).
+def levelness_target(batch: TargetBatch) -> Tensor:
+    """Return the level (1..5) of each pixel's box by eq. 9, at H/4: int64, (B, H/4, W/4).
 
     0 is background, -1 a crowd. A box on the limit of two levels belongs to the lower one.
     """
-    height, width = (side // 4 for side in target.slots.shape)
-    truth = assign_locations(target, grid_locations(height, width, 4, target.slots.device))
+    height, width = (side // 4 for side in batch.slots.shape[1:])
+    truth = assign_locations(batch, grid_locations(height, width, 4, batch.slots.device))
     limits = truth.offsets.new_tensor(SIZE_LIMITS[1:-1])
-    level = 1 + torch.bucketize(truth.offsets.amax(1), limits)
+    level = 1 + torch.bucketize(truth.offsets.amax(2), limits)
     level = torch.where(truth.segments >= 0, level, 0)
-    return torch.where(truth.ignored, -1, level).view(height, width)
+    return torch.where(truth.ignored, -1, level).unflatten(1, (height, width))
 
 
 def centerness_target(offsets: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ def offset_iou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
 
 def semantic_loss(
     logits: Tensor,
-    targets: Sequence[PanopticTarget],
+    batch: TargetBatch,
     semantic_ids: Tensor,
     weights: Tensor | None = None,
 ) -> Tensor:
@@ -179,11 +179,11 @@ def semantic_loss(
 
     Args:
         logits: float32, (B, N, h, w); resized to the targets.
-        targets: The truth of each image.
+        batch: The truth.
         semantic_ids: Category ids of the channels, (N,).
         weights: What the pixels of each channel count, (N,); the worst are chosen weighted.
     """
-    ids = torch.stack([target.semantic() for target in targets])
+    ids = F.pad(batch.class_ids, (1, 0))[batch.slots]
     channel_of = ids.new_full((MAX_CLASS_ID + 1,), -1)
     channel_of[semantic_ids] = torch.arange(len(semantic_ids), device=ids.device)
     truth = channel_of[ids]
@@ -195,7 +195,7 @@ def semantic_loss(
 
 
 def mask_loss(
-    dense: Tensor, found: Detections, truth: LocationTargets, targets: Sequence[PanopticTarget]
+    dense: Tensor, found: Detections, truth: LocationTargets, batch: TargetBatch
 ) -> Tensor:
     """Return the explicit mask loss (eq. 16 to 18) at H/4, averaged over the images.
 
@@ -206,33 +206,31 @@ def mask_loss(
         dense: (B, D, H/4, W/4, 4), of ``dense_boxes``.
         found: The query boxes of every image, without a gradient.
         truth: Of every image, (B, A, ...).
-        targets: The truth of each image.
+        batch: The truth.
     """
-    terms = []
-    for i, target in enumerate(targets):
-        segments = truth.segments[i][found.locations[i]]
-        matched = found.valid[i] & (segments >= 0)
-        errors = mask_errors(found.boxes[i][matched], dense[i], target, segments[matched])
-        terms.append(errors.sum() / found.valid[i].sum().clamp(min=1))
-    return torch.stack(terms).mean()
+    segments = truth.segments.gather(1, found.locations)
+    images, places = torch.nonzero(found.valid & (segments >= 0)).unbind(1)
+    segments = segments[images, places]
+    masks = batch.slots[:, 2::4, 2::4][images] == (segments + 1)[:, None, None]
+    queries, boxes = found.boxes[images, places], batch.boxes[segments]
+    errors = mask_errors(queries, dense[images], masks, boxes)
+    total = errors.new_zeros(len(dense)).index_add(0, images, errors)
+    return (total / found.valid.sum(1).clamp(min=1)).mean()
 
 
-def mask_errors(
-    queries: Tensor, dense: Tensor, target: PanopticTarget, segments: Tensor
-) -> Tensor:
+def mask_errors(queries: Tensor, dense: Tensor, masks: Tensor, boxes: Tensor) -> Tensor:
     """Return beta / N * (E_FP + E_FN) of each query box (eq. 16 to 18): (K,).
 
     Args:
         queries: (K, 4), boxes without a gradient.
-        dense: (D, H/4, W/4, 4), of ``dense_boxes``.
-        target: Truth of the image.
-        segments: int64, (K,), the segment that each query is to find.
+        dense: (K, D, H/4, W/4, 4), of ``dense_boxes`` in the image of each.
+        masks: bool, (K, H/4, W/4), of the segment that each query is to find.
+        boxes: (K, 4), the true box of that segment.
     """
-    mask = target.slots[2::4, 2::4] == (segments + 1)[:, None, None]
     intersection, union = overlaps(queries[:, None, None, None], dense)
     iou = ((intersection + 1) / (union + 1)).amax(1)
-    error = torch.where(mask, 1 - iou, iou).sum((1, 2))
-    intersection, union = overlaps(queries, target.boxes[segments])
+    error = torch.where(masks, 1 - iou, iou).sum((1, 2))
+    intersection, union = overlaps(queries, boxes)
     beta = intersection / union.clamp(min=1e-7)
-    pixels = mask.sum((1, 2))
+    pixels = masks.sum((1, 2))
     return torch.where(pixels > 0, beta * error / pixels.clamp(min=1), 0)

@@ -27,7 +27,7 @@ from panoptic_ros.networks.dense_detection.training import (
     offset_iou_loss,
     semantic_loss,
 )
-from panoptic_ros.truth import FrameSize, PredictionOptions
+from panoptic_ros.truth import FrameSize, PredictionOptions, TargetBatch
 
 from .scenes import blocks, configuration, empty_raw, make_network, make_target, scene
 
@@ -40,12 +40,18 @@ def network():
 # Targets
 
 
+def assign(target, *where):
+    """The only image of a batch."""
+    found = assign_locations(TargetBatch.of([target]), *where)
+    return LocationTargets(*(field[0] for field in found))
+
+
 def test_locations_in_masks_get_the_box_of_their_size():
     slots = blocks((128, 256), (1, 16, 24, 56, 64), (2, 60, 0, 220, 128))
     slots[40:48, 30:40] = 0  # a hole: in the box, not in the mask
     target = make_target(slots, [10, 9])
     grid = Grid.of(empty_raw(128, 256))
-    found = assign_locations(target, grid.locations, size_limits(grid))
+    found = assign(target, grid.locations, size_limits(grid))
 
     assert grid.level_sizes == (16 * 32, 8 * 16, 4 * 8, 2 * 4, 1 * 2)
     expected_segments, start = [], 0
@@ -68,11 +74,37 @@ def test_locations_in_masks_get_the_box_of_their_size():
     assert found.segments[hole] == -1 and found.class_ids[hole] == 0
 
 
+def test_a_batch_is_assigned_and_lost_as_its_images_one_by_one(network):
+    """Segments are numbered through; the mask loss is the mean of the images' own."""
+    targets = [
+        make_target(blocks((64, 96), (1, 8, 8, 40, 40)), [9]),
+        make_target(blocks((64, 96), (1, 0, 0, 90, 30), (2, 50, 30, 90, 60)), [4, 11]),
+    ]
+    raw, _ = scene(network)
+    grid = Grid.of(raw)
+    queries = network.detect(raw, [(64, 96)])
+    both = queries._replace(**{k: torch.cat((v, v)) for k, v in queries._asdict().items()})
+    batch, limits = TargetBatch.of(targets), size_limits(grid)
+    together = assign_locations(batch, grid.locations, limits)
+    dense, losses = dense_boxes(raw), []
+    for i, target in enumerate(targets):
+        single = TargetBatch.of([target])
+        alone = assign_locations(single, grid.locations, limits)
+        shifted = torch.where(alone.segments >= 0, alone.segments + i, -1)  # one comes before
+        assert torch.equal(together.segments[i], shifted[0])
+        for name in ("class_ids", "offsets", "ignored"):
+            assert torch.equal(getattr(together, name)[i], getattr(alone, name)[0])
+        losses.append(mask_loss(dense, queries, alone, single))
+    found = mask_loss(dense.expand(2, -1, -1, -1, -1), both, together, batch)
+    torch.testing.assert_close(found, sum(losses) / 2)
+    assert found > 0
+
+
 def test_a_box_on_the_limit_belongs_to_both_levels():
     target = make_target(blocks((64, 96), (1, 0, 0, 68, 60)), [9])
     locations = torch.tensor([[4.0, 4.0]] * 3)
     limits = torch.tensor([SIZE_LIMITS[i : i + 2] for i in range(3)])
-    found = assign_locations(target, locations, limits)
+    found = assign(target, locations, limits)
     assert found.offsets[0].max() == 64
     assert found.segments.tolist() == [0, 0, -1]
 
@@ -81,7 +113,7 @@ def test_crowds_and_stuff_are_no_instances():
     slots = blocks((64, 64), (1, 0, 0, 32, 32), (2, 32, 0, 64, 32), (3, 0, 32, 64, 64))
     target = make_target(slots, [9, 10, 2], crowd=[0])
     locations = torch.tensor([[4.0, 4.0], [40.0, 4.0], [4.0, 40.0]])
-    found = assign_locations(target, locations)
+    found = assign(target, locations)
     assert found.segments.tolist() == [-1, 1, -1]
     assert found.ignored.tolist() == [True, False, False]
 
@@ -89,7 +121,7 @@ def test_crowds_and_stuff_are_no_instances():
 def test_levelness_target():
     slots = blocks((128, 512), (1, 0, 0, 60, 60), (2, 64, 0, 464, 128), (3, 480, 0, 512, 64))
     target = make_target(slots, [9, 10, 11], crowd=[2])
-    level = levelness_target(target)
+    level = levelness_target(TargetBatch.of([target]))[0]
     assert level.shape == (32, 128)
     assert level[0, 0] == 1  # at (2, 2): 58 to the right and the bottom
     assert level[5, 16] == 4  # at (66, 22): 398 to the right, P6
@@ -121,7 +153,8 @@ def test_mask_errors_equal_a_loop_over_pixels():
     corners = torch.rand(1, 8, 12, 2) * 30
     dense = torch.cat((corners, corners + 2 + torch.rand(1, 8, 12, 2) * 25), dim=-1)
     queries = torch.tensor([[5.0, 3.0, 22.0, 27.0], [27.0, 1.0, 45.0, 19.0]])
-    actual = mask_errors(queries, dense, target, torch.tensor([0, 1]))
+    masks = target.slots[2::4, 2::4] == torch.tensor([1, 2])[:, None, None]
+    actual = mask_errors(queries, dense.expand(2, -1, -1, -1, -1), masks, target.boxes[:2])
     for j, query in enumerate(queries):
         false_positive = false_negative = pixels = 0.0
         for row in range(8):
@@ -157,7 +190,7 @@ def test_semantic_loss_is_the_mean_of_the_worst_three_tenths(network):
         reverse=True,
     )
     worst = losses[: math.ceil(0.3 * len(losses))]
-    actual = semantic_loss(logits, [target], network.semantic_ids)
+    actual = semantic_loss(logits, TargetBatch.of([target]), network.semantic_ids)
     assert actual.item() == pytest.approx(sum(worst) / len(worst), rel=1e-5)
 
 
@@ -165,7 +198,7 @@ def test_weighted_classes_are_the_worst(network):
     target = make_target(blocks((16, 16), (1, 0, 0, 16, 2), (2, 0, 2, 16, 16)), [4, 10])
     weights = torch.tensor([1.0, 1, 5, 1, 2, 1])  # channel 2 is class 4, channel 4 class 10
     logits = torch.zeros(1, 6, 4, 4)  # log 6 everywhere; an eighth of the pixels is class 4
-    actual = semantic_loss(logits, [target], network.semantic_ids, weights)
+    actual = semantic_loss(logits, TargetBatch.of([target]), network.semantic_ids, weights)
     worst = math.ceil(0.3 * 256)
     assert actual.item() == pytest.approx(math.log(6) * (32 * 5 + (worst - 32) * 2) / worst)
 
@@ -174,9 +207,8 @@ def test_box_losses_and_their_normalisers(network):
     raw = empty_raw(64, 64)
     target = make_target(blocks((64, 64), (1, 8, 8, 24, 24)), [10])
     grid = Grid.of(raw)
-    truth = LocationTargets(
-        *(field[None] for field in assign_locations(target, grid.locations, size_limits(grid)))
-    )
+    batch = TargetBatch.of([target])
+    truth = assign_locations(batch, grid.locations, size_limits(grid))
     losses = box_losses(raw, truth, network.thing_ids)
     foreground = [(12, 12), (20, 12), (12, 20), (20, 20)]  # of P3; (16, 16) of P4 has another cell
     assert (truth.segments >= 0).sum() == len(foreground)
@@ -204,8 +236,8 @@ def test_crowds_are_no_negatives(network):
     losses = []
     for crowd in ((), (0,)):
         target = make_target(torch.ones(128, 128, dtype=torch.long), [9], crowd=crowd)
-        assigned = assign_locations(target, grid.locations, size_limits(grid))
-        truth = LocationTargets(*(field[None] for field in assigned))
+        batch = TargetBatch.of([target])
+        truth = assign_locations(batch, grid.locations, size_limits(grid))
         losses.append(box_losses(raw, truth, network.thing_ids)["box_cls"].item())
     assert losses[0] > 0 and losses[1] == 0
 
@@ -215,12 +247,12 @@ def test_the_mask_loss_counts_every_query(network):
     target = make_target(blocks((64, 96), (1, 8, 8, 40, 40)), [9])
     raw, _ = scene(network)  # its second object is background here
     grid = Grid.of(raw)
-    assigned = assign_locations(target, grid.locations, size_limits(grid))
-    truth = LocationTargets(*(field[None] for field in assigned))
+    batch = TargetBatch.of([target])
+    truth = assign_locations(batch, grid.locations, size_limits(grid))
     queries = network.detect(raw, [(64, 96)])
-    loss = mask_loss(dense_boxes(raw), queries, truth, [target])
+    loss = mask_loss(dense_boxes(raw), queries, truth, batch)
     box = torch.tensor([[8.0, 8.0, 40.0, 40.0]])
-    error = mask_errors(box, dense_boxes(raw)[0], target, torch.tensor([0]))
+    error = mask_errors(box, dense_boxes(raw), target.slots[None, 2::4, 2::4] == 1, box)
     assert error > 0
     assert loss.item() == pytest.approx(error.item() / 2, rel=1e-5)
 
