@@ -11,6 +11,7 @@ import typer
 
 from panoptic_ros import __version__
 from panoptic_ros.checkpoints import FORMATS
+from panoptic_ros.commands.classes import classes
 from panoptic_ros.engines import ENGINES
 
 app = typer.Typer(
@@ -48,6 +49,9 @@ def models() -> None:
         height, width = config.input.resolution
         description = config.card.get("description", "")
         typer.echo(f"{name:28}{config.network:18}{height}x{width:<8}{description}")
+
+
+app.command()(classes)
 
 
 @app.command()

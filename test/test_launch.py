@@ -357,6 +357,29 @@ def test_launch_starts_the_node(launch, tiny_model):
     assert "process has finished cleanly" in output, output
 
 
+@pytest.mark.parametrize(
+    ("name", "depth", "mask"),
+    [
+        ("nav2", True, [""]),
+        ("nvblox", False, ["person"]),
+        ("hydra", False, [""]),
+        ("elevation_mapping", True, ["road", "sidewalk"]),
+    ],
+)
+def test_launch_for_consumers(launch, tiny_model, name, depth, mask):
+    words = ["start:=false"] if name != "nav2" else []
+    running = launch(
+        f"{name}.launch.py", f"model:={tiny_model}", "resolution:=64x96", "device:=cpu", *words
+    )
+    running.wait_until_active()
+    assert running.parameter("depth") is depth
+    assert list(running.parameter("mask_classes")) == mask
+    assert running.images_listened_to() == {
+        "/camera/color/image_raw": ["sensor_msgs/msg/Image"],
+    }
+    assert "process has finished cleanly" in running.stop()
+
+
 def test_launch_leaves_the_environment_alone(launch, tiny_model):
     running = launch(
         "panoptic.launch.py", f"model:={tiny_model}", "large_images:=false", "autostart:=false"
