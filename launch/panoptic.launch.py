@@ -181,7 +181,8 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     cameras = split(LaunchConfiguration("cameras").perform(context))
     classes = split(LaunchConfiguration("mask_classes").perform(context))
     # An id must not become a number on the way.
-    mask = {"mask_classes": ParameterValue(classes, value_type=List[str])}  # noqa: UP006 if classes else {}
+    texts = ParameterValue(classes, value_type=List[str])  # noqa: UP006
+    mask = {"mask_classes": texts} if classes else {}
     topics = {
         name: LaunchConfiguration(name).perform(context)
         for name in ("image", "depth", "camera_info")
