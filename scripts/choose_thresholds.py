@@ -36,7 +36,7 @@ from panoptic_ros.truth import FrameSize, PredictionOptions
 
 NETWORK = "network."
 USUAL = {
-    "score_threshold": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+    "score_threshold": [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
     "overlap_threshold": [0.3, 0.4, 0.5, 0.6, 0.7],
     "stuff_area_limit": [0, 64, 256, 512, 1024],
 }
