@@ -377,7 +377,8 @@ def test_launch_for_consumers(launch, tiny_model, name, depth, mask):
     assert running.images_listened_to() == {
         "/camera/color/image_raw": ["sensor_msgs/msg/Image"],
     }
-    assert "process has finished cleanly" in running.stop()
+    output = running.stop()
+    assert "process has finished cleanly" in output, output
 
 
 def test_launch_leaves_the_environment_alone(launch, tiny_model):
