@@ -12,7 +12,8 @@ from torchvision.ops import box_convert, box_iou
 
 from panoptic_ros.networks.epsnet.boxes import crop_window, encode_boxes
 from panoptic_ros.networks.epsnet.network import EPSNet
-from panoptic_ros.truth import PanopticTarget
+from panoptic_ros.networks.layers.matching import best_of_image
+from panoptic_ros.truth import PanopticTarget, TargetBatch
 
 POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
 CROWD_OVERLAP = 0.7
@@ -22,12 +23,24 @@ CLASS_WEIGHT, BOX_WEIGHT, MASK_WEIGHT, SEMANTIC_WEIGHT = 1.0, 1.5, 6.125, 2.0  #
 BACKGROUND, NEUTRAL = 0, -1
 
 
-class Matches(NamedTuple):
-    """What each anchor of an image is to find.
+class Boxes(NamedTuple):
+    """Boxes of all images of a batch.
 
     Attributes:
-        classes: int64, (A,): 0 for background, 1 + thing class, -1 for neutral.
-        instances: int64, (A,): the instance of positive anchors.
+        corners: (N, 4), (x1, y1, x2, y2), relative.
+        images: int64, (N,), ascending.
+    """
+
+    corners: Tensor
+    images: Tensor
+
+
+class Matches(NamedTuple):
+    """What each anchor of B images is to find.
+
+    Attributes:
+        classes: int64, (B, A): 0 for background, 1 + thing class, -1 for neutral.
+        instances: int64, (B, A): the instance of positive anchors.
     """
 
     classes: Tensor
@@ -40,13 +53,10 @@ def loss(network: EPSNet, images: Tensor, targets: Sequence[PanopticTarget]) -> 
     Images without instances take part; the published code skips them.
     """
     raw = {name: value.float() for name, value in network(images).items()}
-    instances = [_instances(network, target) for target in targets]
-    classes = [
-        network.class_index(t.class_ids[i], network.thing_ids)
-        for t, i in zip(targets, instances, strict=True)
-    ]
-    terms = multibox_loss(raw, targets, instances, classes)
-    truth = torch.stack([_semantic_target(network, target) for target in targets])
+    batch = TargetBatch.of(targets)
+    classes = network.class_index(batch.class_ids, network.thing_ids)
+    terms = multibox_loss(raw, batch, classes)
+    truth = _semantic_target(network, batch)
     return terms | {"semantic": semantic_loss(raw, truth, _channel_weights(network))}
 
 
@@ -56,60 +66,58 @@ def _channel_weights(network: EPSNet) -> Tensor:
     return torch.cat((stuff.new_ones(1), stuff, things.mean()[None]))
 
 
-def _instances(network: EPSNet, target: PanopticTarget) -> Tensor:
-    known = network.class_index(target.class_ids, network.thing_ids) >= 0
-    return target.instances[known[target.instances]]
-
-
-def _semantic_target(network: EPSNet, target: PanopticTarget) -> Tensor:
-    """0 for void, 1..N_stuff, N_stuff + 1 for things, crowds included: int64, (H, W)."""
-    index = network.class_index(target.class_ids, network.stuff_ids) + 1
-    thing = network.class_index(target.class_ids, network.thing_ids) >= 0
+def _semantic_target(network: EPSNet, batch: TargetBatch) -> Tensor:
+    """0 for void, 1..N_stuff, N_stuff + 1 for things, crowds included: int64, (B, H, W)."""
+    index = network.class_index(batch.class_ids, network.stuff_ids) + 1
+    thing = network.class_index(batch.class_ids, network.thing_ids) >= 0
     index = index.where(~thing, len(network.stuff_ids) + 1)
-    return torch.cat((index.new_zeros(1), index))[target.slots]
+    return torch.cat((index.new_zeros(1), index))[batch.slots]
 
 
 def multibox_loss(
-    raw: Mapping[str, Tensor],
-    targets: Sequence[PanopticTarget],
-    instances: Sequence[Tensor],
-    classes: Sequence[Tensor],
+    raw: Mapping[str, Tensor], batch: TargetBatch, classes: Tensor
 ) -> dict[str, Tensor]:
     """Return the class, box and mask terms, each over the number of positive anchors.
 
     Args:
         raw: What ``EPSNet.forward`` returned, in float32.
-        targets: The truth of each image.
-        instances: Segments of each image to be found, (G,).
-        classes: Their thing class indices, (G,).
+        batch: The truth.
+        classes: Thing class index of each segment, -1 for what is not to be found, (S,).
     """
-    terms = {name: raw["class_logits"].new_zeros(()) for name in ("classes", "boxes", "masks")}
-    positives = raw["class_logits"].new_zeros(())
-    for i, (target, chosen) in enumerate(zip(targets, instances, strict=True)):
-        anchors = raw["anchors"][i]
-        sides = anchors.new_tensor(target.slots.shape[::-1]).repeat(2)
-        boxes = target.boxes[chosen] / sides
-        crowds = target.boxes[target.is_crowd & target.is_thing] / sides
-        matches = match_anchors(anchors, boxes, classes[i], crowds)
-        positive = torch.nonzero(matches.classes > 0).flatten()
-        positives = positives + len(positive)
-        terms["classes"] = terms["classes"] + class_loss(raw["class_logits"][i], matches.classes)
-        found = matches.instances[positive]
-        deltas = encode_boxes(boxes[found], anchors[positive])
-        distance = F.smooth_l1_loss(raw["box_deltas"][i][positive], deltas, reduction="sum")
-        terms["boxes"] = terms["boxes"] + distance
-        terms["masks"] = terms["masks"] + mask_loss(
-            raw["prototypes"][i],
-            raw["coefficients"][i][positive],
-            boxes[found],
-            target.masks(chosen),
-            found,
-        )
+    number, anchors = len(batch.slots), raw["anchors"][0]
+    chosen = torch.nonzero(batch.is_single & (classes >= 0)).flatten()
+    crowds = torch.nonzero(batch.is_thing & batch.is_crowd).flatten()
+    sides = anchors.new_tensor(batch.slots.shape[:0:-1]).repeat(2)
+    boxes, crowds = (Boxes(batch.boxes[i] / sides, batch.images[i]) for i in (chosen, crowds))
+    matches = match_anchors(anchors, boxes, classes[chosen], crowds, number)
+    images, positive = torch.nonzero(matches.classes > 0).unbind(1)
+    found = matches.instances[images, positive]
+    deltas = encode_boxes(boxes.corners[found], anchors[positive])
+    terms = {
+        "classes": class_loss(raw["class_logits"], matches.classes),
+        "boxes": F.smooth_l1_loss(raw["box_deltas"][images, positive], deltas, reduction="sum"),
+        "masks": 0,
+    }
+    counts = torch.stack([torch.bincount(i, minlength=number) for i in (images, boxes.images)])
+    positives, instances = counts.tolist()
+    parts = (x.split(positives) for x in (raw["coefficients"][images, positive], found))
+    first = 0  # instance of the image
+    for i, (coefficients, of_image, own) in enumerate(
+        zip(*parts, chosen.split(instances), strict=True)
+    ):
+        masks = batch.slots[i] == (own + 1)[:, None, None]
+        corners = boxes.corners[of_image]
+        local = of_image - first
+        terms["masks"] += mask_loss(raw["prototypes"][i], coefficients, corners, masks, local)
+        first += len(own)
     weights = {"classes": CLASS_WEIGHT, "boxes": BOX_WEIGHT, "masks": MASK_WEIGHT}
-    return {name: weights[name] * value / positives.clamp(min=1) for name, value in terms.items()}
+    total = max(len(positive), 1)
+    return {name: weights[name] * value / total for name, value in terms.items()}
 
 
-def match_anchors(anchors: Tensor, boxes: Tensor, classes: Tensor, crowds: Tensor) -> Matches:
+def match_anchors(
+    anchors: Tensor, boxes: Boxes, classes: Tensor, crowds: Boxes, number: int
+) -> Matches:
     """Assign anchors to instances by IoU.
 
     At ``POSITIVE_IOU`` and above an anchor is positive, below ``NEGATIVE_IOU`` background,
@@ -117,45 +125,46 @@ def match_anchors(anchors: Tensor, boxes: Tensor, classes: Tensor, crowds: Tenso
     one, the later has it. Anchors that are not positive and lie in a crowd are neutral.
 
     Args:
-        anchors: (A, 4), (cx, cy, w, h).
-        boxes: (G, 4), (x1, y1, x2, y2).
-        classes: int64, (G,), thing class indices.
-        crowds: (C, 4), (x1, y1, x2, y2).
+        anchors: (A, 4), (cx, cy, w, h), of every image.
+        boxes: Of the G instances.
+        classes: int64, (G,), their thing class indices.
+        crowds: Their boxes.
+        number: Of images, B.
     """
     corners = box_convert(anchors, "cxcywh", "xyxy")
-    labels = torch.full((len(anchors),), BACKGROUND, device=anchors.device)
-    best = torch.zeros_like(labels)
-    if len(boxes):
-        iou = box_iou(boxes, corners)
-        overlap, best = iou.max(0)
-        instances = torch.arange(len(boxes), device=best.device)
-        owner = torch.full_like(best, -1).scatter_reduce(0, iou.argmax(1), instances, "amax")
-        overlap, best = overlap.where(owner < 0, 2.0), best.where(owner < 0, owner)
-        labels = torch.where(overlap >= NEGATIVE_IOU, NEUTRAL, labels)
-        labels = torch.where(overlap >= POSITIVE_IOU, classes[best] + 1, labels)
-    if len(crowds):
-        low = torch.maximum(corners[:, None, :2], crowds[None, :, :2])
-        high = torch.minimum(corners[:, None, 2:], crowds[None, :, 2:])
-        area = (corners[:, 2:] - corners[:, :2]).prod(-1)
-        within = ((high - low).clamp(min=0).prod(-1) / area[:, None]).amax(1) > CROWD_OVERLAP
-        labels = torch.where(within & (labels <= 0), NEUTRAL, labels)
-    return Matches(labels, best)
+    iou = box_iou(boxes.corners, corners)
+    overlap, best = best_of_image(iou, boxes.images, number)
+    own = boxes.images * len(anchors) + iou.argmax(1)
+    instances = torch.arange(len(iou), device=iou.device)
+    owner = torch.full_like(best, -1).flatten().scatter_reduce(0, own, instances, "amax")
+    owner = owner.view_as(best)
+    overlap, best = overlap.where(owner < 0, 2.0), best.where(owner < 0, owner)
+    labels = torch.where(overlap >= NEGATIVE_IOU, NEUTRAL, BACKGROUND)
+    of_best = F.pad(classes + 1, (0, 1))[best]  # the last where an image has no instance
+    labels = torch.where(overlap >= POSITIVE_IOU, of_best, labels)
+    low = torch.maximum(corners[:, :2], crowds.corners[:, None, :2])
+    high = torch.minimum(corners[:, 2:], crowds.corners[:, None, 2:])
+    area = (corners[:, 2:] - corners[:, :2]).prod(-1)
+    within = (high - low).clamp(min=0).prod(-1) / area > CROWD_OVERLAP
+    within = torch.zeros_like(overlap).index_add(0, crowds.images, within.float()) > 0
+    return Matches(torch.where(within & (labels <= 0), NEUTRAL, labels), best)
 
 
 def class_loss(logits: Tensor, classes: Tensor) -> Tensor:
     """Return the cross-entropy of the positive anchors and of the hardest background ones.
 
-    Of the background those with the lowest background probability count, three per positive.
+    Of an image's background those with the lowest background probability count, three for each
+    of its positive anchors.
 
     Args:
-        logits: (A, 1 + N_things).
-        classes: int64, (A,), as in ``Matches``.
+        logits: (B, A, 1 + N_things).
+        classes: int64, (B, A), as in ``Matches``.
     """
-    losses = F.cross_entropy(logits, classes.clamp(min=0), reduction="none")
+    losses = F.cross_entropy(logits.mT, classes.clamp(min=0), reduction="none")
     positive = classes > 0
     hardness = losses.detach().masked_fill(classes != BACKGROUND, -1)
-    rank = hardness.argsort(descending=True, stable=True).argsort()
-    number = NEGATIVES_PER_POSITIVE * positive.sum()
+    rank = hardness.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    number = NEGATIVES_PER_POSITIVE * positive.sum(1, keepdim=True)
     negative = (rank < number) & (classes == BACKGROUND)
     return (losses * (positive | negative)).sum()
 

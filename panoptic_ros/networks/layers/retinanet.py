@@ -15,11 +15,13 @@ from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
+from panoptic_ros.networks.layers.matching import best_of_image, image_numbers
 from panoptic_ros.ops.suppression import Detections, per_anchor, suppress, top_candidates
 
 STRIDES = (8, 16, 32, 64, 128)
 _RATIOS = (0.5, 1.0, 2.0)
 _SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+_FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.4  # of anchors with boxes (section 4)
 _LARGEST_DELTA = math.log(1000 / 16)  # torchvision's
 _PRIOR = 0.01  # foreground probability at the start (section 4.1)
 
@@ -71,7 +73,6 @@ class RetinaNet(nn.Module):
         self.nms_threshold = nms_threshold
         self.smooth_l1_beta = smooth_l1_beta
         self.box_coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
-        self.matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
         self._anchors: dict[tuple, Tensor] = {}
 
     def forward(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -145,32 +146,41 @@ class RetinaNet(nn.Module):
             labels: Class index of each true box, (N,).
         """
         anchors = self.anchors(size, logits.device)
-        focal, distance = [], []
-        for logit, delta, truth, label in zip(logits, deltas, boxes, labels, strict=True):
-            matches = self._match(truth, anchors)
-            positive = torch.nonzero(matches >= 0).flatten()
-            matched = matches[positive]
-            target = torch.zeros_like(logit, dtype=torch.float32)
-            target[positive, label[matched]] = 1
-            used = (matches != Matcher.BETWEEN_THRESHOLDS)[:, None]
-            number = max(1, positive.numel())
-            focal.append((sigmoid_focal_loss(logit.float(), target) * used).sum() / number)
-            distance.append(
-                F.smooth_l1_loss(
-                    delta[positive].float(),
-                    self.box_coder.encode_single(truth[matched], anchors[positive]),
-                    beta=self.smooth_l1_beta,
-                    reduction="sum",
-                )
-                / number
-            )
-        return torch.stack(focal).mean(), torch.stack(distance).mean()
+        of_box, truth, label = (
+            image_numbers(boxes),
+            torch.cat(list(boxes)),
+            torch.cat(list(labels)),
+        )
+        matches = self._match(truth, of_box, len(logits), anchors)
+        number = (matches >= 0).sum(1).clamp(min=1)
+        images, positive = torch.nonzero(matches >= 0).unbind(1)
+        matched = matches[images, positive]
+        target = torch.zeros_like(logits, dtype=torch.float32)
+        target[images, positive, label[matched]] = 1
+        used = (matches != Matcher.BETWEEN_THRESHOLDS)[..., None]
+        focal = (sigmoid_focal_loss(logits.float(), target) * used).sum((1, 2)) / number
+        distance = F.smooth_l1_loss(
+            deltas[images, positive].float(),
+            self.box_coder.encode_single(truth[matched], anchors[positive]),
+            beta=self.smooth_l1_beta,
+            reduction="none",
+        )
+        distance = (distance.sum(1) / number[images]).sum() / len(logits)
+        return focal.mean(), distance
 
-    def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
-        """Index of the true box of each anchor, or a negative constant of ``Matcher``."""
-        if boxes.shape[0] == 0:
-            return anchors.new_full(anchors.shape[:1], Matcher.BELOW_LOW_THRESHOLD).long()
-        return self.matcher(box_iou(boxes, anchors))
+    def _match(self, boxes: Tensor, images: Tensor, number: int, anchors: Tensor) -> Tensor:
+        """Index (B, A) of the true box of each anchor, or a negative constant of ``Matcher``.
+
+        As torchvision's Matcher with low-quality matches: the anchors that overlap a box most
+        are positive whatever that overlap, each for the box that it overlaps most itself.
+        """
+        iou = box_iou(boxes, anchors)
+        overlap, best = best_of_image(iou, images, number)
+        matches = torch.where(overlap < _FOREGROUND_IOU, Matcher.BETWEEN_THRESHOLDS, best)
+        matches = torch.where(overlap < _BACKGROUND_IOU, Matcher.BELOW_LOW_THRESHOLD, matches)
+        is_best = (iou == iou.amax(1, keepdim=True)).float()
+        rescued = torch.zeros_like(overlap).index_add(0, images, is_best) > 0
+        return torch.where(rescued, best, matches)
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:

@@ -18,13 +18,14 @@ from panoptic_ros.networks.epsnet.boxes import (
 )
 from panoptic_ros.networks.epsnet.network import EPSNet
 from panoptic_ros.networks.epsnet.training import (
+    Boxes,
     _semantic_target,
     class_loss,
     mask_loss,
     match_anchors,
     semantic_loss,
 )
-from panoptic_ros.truth import PanopticTarget
+from panoptic_ros.truth import PanopticTarget, TargetBatch
 
 
 def test_anchors_of_a_cell():
@@ -56,6 +57,9 @@ def test_windows_and_pixels():
     assert pixel_boxes(boxes, (10, 21)).tolist() == [[5, 5, 10, 7], [2, 0, 18, 9]]
 
 
+NONE = Boxes(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+
+
 def test_matching():
     """IoU with the box (.2, .2, .6, .6), by hand: 1, .45, .25; the last is in a crowd."""
     box = torch.tensor([[0.2, 0.2, 0.6, 0.6]])
@@ -68,17 +72,22 @@ def test_matching():
         ]
     )
     crowd = torch.tensor([[0.8, 0.8, 1.0, 1.0]])
-    matches = match_anchors(anchors, box, torch.tensor([6]), crowd)
-    assert matches.classes.tolist() == [7, -1, 0, -1]
-    assert match_anchors(anchors, box, torch.tensor([6]), crowd[:0]).classes[3] == 0
+    here, classes = torch.tensor([0]), torch.tensor([6])
+    matches = match_anchors(anchors, Boxes(box, here), classes, Boxes(crowd, here), 1)
+    assert matches.classes.tolist() == [[7, -1, 0, -1]]
+    # In the second of three images; the crowd is in the third.
+    there = Boxes(box, torch.tensor([1])), classes, Boxes(crowd, torch.tensor([2]))
+    matches = match_anchors(anchors, *there, 3)
+    assert matches.classes.tolist() == [[0] * 4, [7, -1, 0, 0], [0, 0, 0, -1]]
 
 
 def test_every_instance_gets_its_best_anchor_and_the_later_one_wins():
     anchors = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.1, 0.1, 0.02, 0.02]])
     boxes = torch.tensor([[0.4, 0.4, 0.5, 0.5], [0.5, 0.5, 0.6, 0.7]])
-    matches = match_anchors(anchors, boxes, torch.tensor([0, 1]), boxes[:0])
-    assert matches.classes.tolist() == [2, 0]
-    assert matches.instances[0] == 1
+    both = Boxes(boxes, torch.tensor([0, 0]))
+    matches = match_anchors(anchors, both, torch.tensor([0, 1]), NONE, 1)
+    assert matches.classes.tolist() == [[2, 0]]
+    assert matches.instances[0, 0] == 1
 
 
 def test_matches_of_many_instances_are_those_of_a_loop():
@@ -95,9 +104,9 @@ def test_matches_of_many_instances_are_those_of_a_loop():
         1 + int(classes[i]) if o >= 0.5 else -1 if o >= 0.4 else 0
         for o, i in zip(overlap, best, strict=True)
     ]
-    matches = match_anchors(anchors, boxes, classes, boxes[:0])
-    assert matches.classes.tolist() == expected
-    assert matches.instances.tolist() == best.tolist()
+    matches = match_anchors(anchors, Boxes(boxes, torch.zeros(30).long()), classes, NONE, 1)
+    assert matches.classes[0].tolist() == expected
+    assert matches.instances[0].tolist() == best.tolist()
     assert len(set(iou.argmax(1).tolist())) < 30  # some share their best anchor
 
 
@@ -108,8 +117,10 @@ def test_class_loss_takes_three_hard_negatives_per_positive():
     log_p = logits.log_softmax(1)
     background = [(-log_p[a, 0].item()) for a in range(12) if classes[a] == 0]
     expected = -log_p[0, 2].item() + sum(sorted(background)[-3:])
-    assert class_loss(logits, classes).item() == pytest.approx(expected, rel=1e-5)
-    assert class_loss(logits, torch.zeros(12, dtype=torch.long)).item() == 0
+    assert class_loss(logits[None], classes[None]).item() == pytest.approx(expected, rel=1e-5)
+    nothing = torch.zeros(12, dtype=torch.long)
+    both = class_loss(torch.stack((logits, logits)), torch.stack((nothing, classes)))
+    assert both.item() == pytest.approx(expected, rel=1e-5)  # each image has its own negatives
 
 
 def test_mask_loss_equals_loops():
@@ -187,5 +198,5 @@ def test_loss_is_finite_and_reaches_every_part(instances):
 def test_semantic_target_counts_crowds_as_other():
     network = EPSNet([9], [1, 2], backbone="resnet18_half", channels=32, prototypes=8)
     truth = target([(2, False, False, (0, 0, 10, 10)), (9, True, True, (10, 0, 20, 10))])
-    index = _semantic_target(network, truth)
+    index = _semantic_target(network, TargetBatch.of([truth]))[0]
     assert (index[5, 5], index[5, 15], index[50, 50]) == (2, 3, 0)

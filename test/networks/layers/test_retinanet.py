@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
 
+from panoptic_ros.networks.layers.matching import image_numbers
 from panoptic_ros.networks.layers.retinanet import STRIDES, RetinaNet
 
 CHANNELS, CLASSES, SIZE = 16, 3, (128, 256)
@@ -89,6 +92,23 @@ def test_losses_are_torchvisions(detectors):
     focal, distance = ours.loss(logits, deltas, SIZE, boxes, labels)
     torch.testing.assert_close(focal, expected["classification"])
     torch.testing.assert_close(distance, expected["bbox_regression"])
+
+
+def test_matches_are_torchvisions():
+    """Of many boxes in three images, the second without any."""
+    generator = torch.Generator().manual_seed(1)
+    detector = RetinaNet(1, 8, 8, depth=0)
+    anchors = detector.anchors(SIZE, torch.device("cpu"))
+    corners = 200 * torch.rand(24, 2, generator=generator)
+    boxes = torch.cat((corners, corners + 4 + 90 * torch.rand(24, 2, generator=generator)), 1)
+    of_image = [boxes[:20], boxes[:0], boxes[20:]]
+    found = detector._match(boxes, image_numbers(of_image), 3, anchors)
+    matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
+    first, last = matcher(box_iou(boxes[:20], anchors)), matcher(box_iou(boxes[20:], anchors))
+    assert torch.equal(found[0], first)
+    assert found[1].eq(Matcher.BELOW_LOW_THRESHOLD).all()
+    assert torch.equal(found[2], torch.where(last >= 0, last + 20, last))
+    assert {-2, -1} < set(found[0].tolist())
 
 
 def test_anchors_of_an_input_that_the_coarse_levels_do_not_divide():
