@@ -6,7 +6,9 @@
 # make faults   kills, full disks, stalls and the like: ROUNDS=10
 # make soak     the node's way of a frame for the frames of HOURS=24 at 30 Hz, with a picture
 # make audit    known holes in what is installed, and in the code
-# Each with ROS=jazzy in .venv-jazzy, with Jazzy instead of Kilted
+# make lock     writes requirements/*.lock anew from the lists beside them; needs uv
+# Each with ROS=jazzy in .venv-jazzy, with Jazzy instead of Kilted; LOCKED=1 installs only what has
+# the hash in requirements/*.lock
 # make clean    removes these folders and what was built; demo/ stays
 
 PYTHON ?= python3
@@ -15,6 +17,8 @@ VENV := $(CURDIR)/.venv$(if $(filter-out kilted,$(ROS)),-$(ROS))
 ifeq ($(wildcard requirements/ros-$(ROS).txt),)
 $(error ROS=$(ROS): there are wheels of $(patsubst requirements/ros-%.txt,%,$(wildcard requirements/ros-*.txt)))
 endif
+PACKAGES := $(if $(LOCKED),--require-hashes -r requirements/$(ROS).lock,-r requirements/run.txt -r requirements/ros-$(ROS).txt)
+listed = $(if $(LOCKED),--require-hashes -r requirements/$(1).lock,-r requirements/$(1).txt)
 SHARE := $(VENV)/share/panoptic_ros
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
@@ -25,7 +29,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export VIRTUAL_ENV := $(VENV)
 export PATH := $(VENV)/bin:$(PATH)
 
-.PHONY: setup test docs demo fuzz faults soak audit clean
+.PHONY: setup test docs demo fuzz faults soak audit lock clean
 
 setup: $(VENV)/.package $(VENV)/.test
 
@@ -54,7 +58,13 @@ soak: $(VENV)/.package $(VENV)/.test
 
 audit: $(VENV)/.package $(VENV)/.audit
 	bandit --quiet --configfile pyproject.toml --recursive panoptic_ros scripts launch
-	pip-audit --strict --requirement requirements/run.lock --require-hashes --disable-pip
+	pip-audit --strict --requirement requirements/$(ROS).lock --require-hashes --disable-pip
+
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
+lock:
+	$(foreach ros,kilted jazzy,$(LOCK) --python-version 3.10 -o requirements/$(ros).lock \
+		requirements/run.txt requirements/ros-$(ros).txt requirements/test.txt;)
+	$(foreach list,docs audit,$(LOCK) --python-version 3.11 -o requirements/$(list).lock requirements/$(list).txt;)
 
 clean:
 	rm -rf .venv .venv-* build install log dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -67,19 +77,19 @@ $(VENV)/.python:
 
 $(VENV)/.run: requirements/run.txt requirements/ros-$(ROS).txt $(VENV)/.python
 	@echo "installing torch, ROS 2 $(ROS) and others into $(notdir $(VENV)): minutes, once"
-	$(PIP) install -r requirements/run.txt -r requirements/ros-$(ROS).txt
+	$(PIP) install $(PACKAGES)
 	touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
-	$(PIP) install -r requirements/test.txt
+	$(if $(LOCKED),,$(PIP) install -r requirements/test.txt)
 	touch $@
 
 $(VENV)/.audit: requirements/audit.txt $(VENV)/.run
-	$(PIP) install -r requirements/audit.txt
+	$(PIP) install $(call listed,audit)
 	touch $@
 
 $(VENV)/.docs: requirements/docs.txt $(VENV)/.run
-	$(PIP) install -r requirements/docs.txt
+	$(PIP) install $(call listed,docs)
 	touch $@
 
 # Editable: the code runs from the source tree, only the messages are built. Launch files and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -290,6 +291,30 @@ def test_versions_agree():
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     assert manifest.findtext("version") == panoptic_ros.__version__
     assert manifest.findtext("export/build_type") == "ament_cmake"
+
+
+def pinned(file):
+    """Return name==version of the lines of a list or a lock, without extras and conditions."""
+    lines = [
+        line.split("#")[0].split(";")[0].strip(" \\") for line in file.read_text().splitlines()
+    ]
+    return {re.sub(r"\[.*\]", "", line) for line in lines if "==" in line}
+
+
+@pytest.mark.parametrize(
+    ("lock", "lists"),
+    [
+        ("kilted", ("run", "ros-kilted", "test")),
+        ("jazzy", ("run", "ros-jazzy", "test")),
+        ("docs", ("docs",)),
+        ("audit", ("audit",)),
+    ],
+)
+def test_the_locks_hold_what_the_lists_pin(lock, lists):
+    wanted = set().union(*(pinned(ROOT / f"requirements/{name}.txt") for name in lists))
+    assert wanted
+    missing = wanted - pinned(ROOT / f"requirements/{lock}.lock")
+    assert not missing, f"{sorted(missing)} not in {lock}.lock: make lock"
 
 
 def test_all_messages_are_built():
