@@ -6,7 +6,6 @@ Nothing here knows ROS. The node, the evaluator and the benchmarks all come thro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +147,11 @@ class Segmenter:
         return self._engine.name
 
     def warm_up(
-        self, image_size: tuple[int, int] | None = None, batch: int = 1, wait: bool = True
+        self,
+        image_size: tuple[int, int] | None = None,
+        batch: int = 1,
+        wait: bool = True,
+        confidence: bool = False,
     ) -> None:
         """Compile for a size of batch and run once, so that the first real one is not slow.
 
@@ -156,13 +159,15 @@ class Segmenter:
             image_size: (height, width) of the camera images to expect.
             batch: Number of images per call to expect.
             wait: For the CUDA graph, too; without it, frames run eagerly until it is there.
+            confidence: Whether the calls to expect ask for confidence.
         """
         size = image_size or self.resolution
         self._engine.compile(batch)
         images = [np.full((*size, 3), 128, np.uint8)] * batch
-        self(images)
-        while self.graphs and wait and self.graphs.wait():
-            self(images)
+        self(images, None, confidence)
+        graphs = self._confident_graphs if confidence else self.graphs
+        while graphs and wait and graphs.wait():
+            self(images, None, confidence)
 
     def __call__(
         self,
@@ -222,7 +227,7 @@ class Segmenter:
     def _graphs_with_confidence(self) -> FrameGraphs:
         """Return graphs of their own, made when the first one asks: others pay nothing."""
         if self._confident_graphs is None:
-            steps = FrameSteps(self.prepare, partial(self._encode, confidence=True))
+            steps = FrameSteps(self.prepare, self._encode_with_confidence)
             self._confident_graphs = FrameGraphs(self._engine, steps, self.device)
         return self._confident_graphs
 
@@ -284,3 +289,8 @@ class Segmenter:
             encode_segments(segments, things, limit, confidence)
             for segments in self._network.predict(raw, sizes, options)
         ]
+
+    def _encode_with_confidence(
+        self, raw: dict[str, Tensor], sizes: Sequence[FrameSize], options: Thresholds
+    ) -> list[EncodedSegments]:
+        return self._encode(raw, sizes, options, confidence=True)

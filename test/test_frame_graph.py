@@ -145,3 +145,20 @@ def test_the_graph_gives_what_eager_gives(name):
         for found in (alone, segmenter(images)):
             for plain, graph in zip(expected, found, strict=True):
                 assert (plain.labels == graph.labels).mean() > 0.99
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", NETWORKS)
+def test_confidence_has_a_graph_of_its_own(name):
+    config = load_config(REPOSITORY / f"config/networks/{name}_small.yaml")
+    image = np.random.default_rng(0).integers(0, 255, (360, 480, 3), np.uint8)
+    torch.manual_seed(0)
+    segmenter = Segmenter(config, config.build(), "cuda", "fp32", engine="compiled")
+    segmenter.warm_up((360, 480), confidence=True)
+    (plain,) = segmenter.segment_eagerly([image], [(360, 480)], confidence=True)
+    graph = segmenter(image, confidence=True)
+    assert graph.timings["predict"] == 0  # it is part of the graph
+    assert (plain.labels == graph.labels).mean() > 0.99
+    differs = np.abs(plain.confidence.astype(int) - graph.confidence)
+    assert (differs <= 1).mean() > 0.98
+    assert segmenter(image).confidence is None

@@ -93,9 +93,9 @@ def test_a_frame_never_touches_the_host(name):
 class Frame(torch.nn.Module):
     """All of a frame: uint8 image (H, W, 3) to label image and table."""
 
-    def __init__(self, config, network):
+    def __init__(self, config, network, confidence):
         super().__init__()
-        self.config, self.network = config, network
+        self.config, self.network, self.confidence = config, network, confidence
 
     def forward(self, pixels, score_threshold, overlap_threshold, stuff_area_limit):
         thresholds = Thresholds(score_threshold, overlap_threshold, stuff_area_limit)
@@ -104,12 +104,18 @@ class Frame(torch.nn.Module):
             [pixels], resolution, self.network.padded_size(resolution), torch.bfloat16
         )
         found = self.network.predict(self.network(batch), sizes, thresholds)
-        limit = thresholds.stuff_area_limit
-        return [tuple(encode_segments(item, self.network.thing_ids, limit)) for item in found]
+        things, limit = self.network.thing_ids, thresholds.stuff_area_limit
+        return [tuple(encode_segments(item, things, limit, self.confidence)) for item in found]
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_a_frame_is_one_graph_for_compilers(name):
+@pytest.mark.parametrize(
+    ("name", "confidence"),
+    [
+        *((name, False) for name in CONFIGURATIONS),
+        *((name, True) for name in CONFIGURATIONS if name.endswith("_small")),
+    ],
+)
+def test_a_frame_is_one_graph_for_compilers(name, confidence):
     """A break raises, and so does whatever depends on the picture."""
     config = load_config(REPOSITORY / f"config/networks/{name}.yaml")
     height, width = config.input.resolution
@@ -119,7 +125,10 @@ def test_a_frame_is_one_graph_for_compilers(name):
         with GPU:
             pixels = torch.empty(height - 40, width, 3, dtype=torch.uint8)
             given = (torch.zeros(()), torch.zeros(()), torch.zeros((), dtype=torch.int64))
-        exported = torch.export.export(Frame(config, network), (pixels, *given), strict=True)
+        exported = torch.export.export(
+            Frame(config, network, confidence), (pixels, *given), strict=True
+        )
     labels, table = (node.meta["val"] for node in exported.graph.output_node().args[0])
-    assert labels.shape == pixels.shape[:2] and labels.dtype == torch.int16
+    planes = (2,) if confidence else ()
+    assert labels.shape == (*planes, *pixels.shape[:2]) and labels.dtype == torch.int16
     assert table.shape[1] == 9
