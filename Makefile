@@ -1,12 +1,12 @@
 # make setup    a .venv in which python, pytest, panoptic and the node just work
-# make test     checks the style and runs all tests; TESTS="test/ros ..." those only
+# make test     checks the style, runs all tests; TESTS="test/ros ..." those only, WORKERS=2 at a time
 # make docs     builds the site with warnings as errors: docs/_build/index.html
 # make demo     a drive through the real node; BAG=... TOPIC=... MODEL=... RESOLUTION=... OUTPUT=...
 # make fuzz     hostile input to every way in: MINUTES=10 SEED=1
 # make faults   kills, full disks, stalls and the like: ROUNDS=10
 # make soak     the node's way of a frame for the frames of HOURS=24 at 30 Hz, with a picture
 # make audit    known holes in what is installed, and in the code
-# make lock     writes requirements/*.lock anew from the lists beside them; needs uv
+# make lock     writes requirements/*.lock anew from the lists beside them
 # Each with ROS=jazzy in .venv-jazzy, with Jazzy instead of Kilted; LOCKED=1 installs only what has
 # the hash in requirements/*.lock
 # make clean    removes these folders and what was built; demo/ stays
@@ -21,6 +21,8 @@ PACKAGES := $(if $(LOCKED),--require-hashes -r requirements/$(ROS).lock,-r requi
 listed = $(if $(LOCKED),--require-hashes -r requirements/$(1).lock,-r requirements/$(1).txt)
 SHARE := $(VENV)/share/panoptic_ros
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(VENV)/bin/uv pip install --quiet
+WORKERS ?= 2
 
 # .venv holds a ROS 2 of its own: one that is sourced would mix with it.
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH LD_LIBRARY_PATH PYTHONPATH RMW_IMPLEMENTATION
@@ -37,7 +39,7 @@ test: setup
 	ruff check
 	ruff format --check
 	lint-imports
-	pytest $(TESTS)
+	pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 docs: $(VENV)/.docs $(VENV)/.package
 	sphinx-build -W --keep-going -q docs docs/_build
@@ -61,10 +63,10 @@ audit: $(VENV)/.package $(VENV)/.audit
 	pip-audit --strict --requirement requirements/$(ROS).lock --require-hashes --disable-pip
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
-lock:
+lock: $(VENV)/.uv
 	$(foreach ros,kilted jazzy,$(LOCK) --python-version 3.10 -o requirements/$(ros).lock \
 		requirements/run.txt requirements/ros-$(ros).txt requirements/test.txt;)
-	$(foreach list,docs audit,$(LOCK) --python-version 3.11 -o requirements/$(list).lock requirements/$(list).txt;)
+	$(foreach list,docs audit uv,$(LOCK) --python-version 3.11 -o requirements/$(list).lock requirements/$(list).txt;)
 
 clean:
 	rm -rf .venv .venv-* build install log dist docs/_build docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -75,21 +77,26 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.run: requirements/run.txt requirements/ros-$(ROS).txt $(VENV)/.python
+# Links packages from its cache instead of unpacking them: another environment takes seconds.
+$(VENV)/.uv: requirements/uv.txt $(VENV)/.python
+	$(PIP) install $(call listed,uv)
+	touch $@
+
+$(VENV)/.run: requirements/run.txt requirements/ros-$(ROS).txt $(VENV)/.uv
 	@echo "installing torch, ROS 2 $(ROS) and others into $(notdir $(VENV)): minutes, once"
-	$(PIP) install $(PACKAGES)
+	$(INSTALL) $(PACKAGES)
 	touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
-	$(if $(LOCKED),,$(PIP) install -r requirements/test.txt)
+	$(if $(LOCKED),,$(INSTALL) -r requirements/test.txt)
 	touch $@
 
 $(VENV)/.audit: requirements/audit.txt $(VENV)/.run
-	$(PIP) install $(call listed,audit)
+	$(INSTALL) $(call listed,audit)
 	touch $@
 
 $(VENV)/.docs: requirements/docs.txt $(VENV)/.run
-	$(PIP) install $(call listed,docs)
+	$(INSTALL) $(call listed,docs)
 	touch $@
 
 # Editable: the code runs from the source tree, only the messages are built. Launch files and

@@ -308,6 +308,7 @@ def pinned(file):
         ("jazzy", ("run", "ros-jazzy", "test")),
         ("docs", ("docs",)),
         ("audit", ("audit",)),
+        ("uv", ("uv",)),
     ],
 )
 def test_the_locks_hold_what_the_lists_pin(lock, lists):
