@@ -53,6 +53,7 @@ def call_all(dtype: torch.dtype) -> None:
     """Call every operation once, in sizes that the networks have."""
     from panoptic_ros.ops.agreement_triton import dense_soft_masks
     from panoptic_ros.ops.deformable_triton import convolve_half
+    from panoptic_ros.ops.dynamic_kernels_triton import center_peaks, mask_scores, pool_regions
     from panoptic_ros.ops.mean_shift_triton import climb
     from panoptic_ros.ops.merging_triton import merge_soft_masks
     from panoptic_ros.ops.nearest_triton import cluster_scores, nearest_of_class, paint_clusters
@@ -77,6 +78,10 @@ def call_all(dtype: torch.dtype) -> None:
     ids, scores = torch.arange(120), torch.rand(120)
     slots = torch.zeros(64, 2048, dtype=torch.int32)
     label_segments(slots, ids, scores, ids[:8], torch.tensor(64), 256, 255)
+    maps = torch.rand(1, 54, 20, 30, dtype=dtype)
+    center_peaks(maps, 3), center_peaks(maps, 5)
+    pool_regions([maps], [torch.rand(1, 256, 20, 30, dtype=dtype)])
+    mask_scores(torch.rand(1, 250, 54), maps, 0.4)
     used, limit = torch.ones(100, dtype=torch.bool), torch.tensor(0.5)
     stuff = torch.zeros(128, 256, dtype=torch.int16)
     soft = torch.rand(100, 32, 64, dtype=dtype)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from panoptic_ros.ops.dynamic_kernels import center_peaks, pool_regions
 from panoptic_ros.ops.upsampling import Step, upsampled_argmax
 from panoptic_ros.truth import FrameSize
 
 STRIDE = 4  # of the encoded feature
-_MASKS_AT_ONCE = 32  # at stride 4
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 _SMOOTHING = (3, 3, 3, 5, 5)  # window of the average that center maps are blended with, per level
 
@@ -62,25 +62,24 @@ def thing_kernels(raw: Mapping[str, Tensor], number: int, threshold: float) -> K
         Up to ``number`` slots per level, P3 first; weights (B, N, C) before their embedding.
     """
     found = [
-        _peaks(raw[f"centers_{level}"], raw[f"kernels_{level}"], window, number, threshold)
+        _peaks(raw[f"centers_{level}"], raw[f"kernels_{level}"], window, number)
         for level, window in zip(LEVELS, _SMOOTHING, strict=True)
     ]
-    return Kernels(*(torch.cat(field, dim=1) for field in zip(*found, strict=True)))
+    weights, classes, scores = (torch.cat(field, dim=1) for field in zip(*found, strict=True))
+    return Kernels(weights.float(), classes, torch.where(scores > threshold, scores, 0))
 
 
 def _peaks(
-    centers: Tensor, kernels: Tensor, window: int, number: int, threshold: float
-) -> Kernels:
-    scores = centers.float().sigmoid()
-    scores = (scores + F.avg_pool2d(scores, window, 1, window // 2)) / 2
-    peaks = scores * (scores == F.max_pool2d(scores, 3, 1, 1))
+    centers: Tensor, kernels: Tensor, window: int, number: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the kernels of any precision, classes and scores of the best peaks of a level."""
+    peaks = center_peaks(centers, window)
     number = min(peaks[0, 0].numel(), number)
     per_class, cells = peaks.flatten(2).topk(number)
     best, index = per_class.flatten(1).topk(number)
-    best = torch.where(best > threshold, best, 0)
     cell = cells.flatten(1).gather(1, index)[:, None]
     weights = kernels.flatten(2).gather(2, cell.expand(-1, kernels.shape[1], -1))
-    return Kernels(weights.mT.float(), index // number, best)
+    return weights.mT, index // number, best
 
 
 def stuff_kernels(
@@ -97,16 +96,15 @@ def stuff_kernels(
         For each level N_st slots, in the order of the channels; weights (B, N_st, C) before their
         embedding.
     """
-    found = []
-    for level in LEVELS:
-        regions = raw[f"regions_{level}"].float().sigmoid()
-        channels = torch.arange(regions.shape[1], device=regions.device)
-        own = regions.argmax(1, keepdim=True) == channels[:, None, None]
-        scores = (own * regions).sum((2, 3)) / own.sum((2, 3)).clamp(min=1)
-        scores = torch.where(scores > threshold, scores, 0)
-        weights = pool_kernels(raw[f"kernels_{level}"].float(), own, own_mean)
-        found.append(Kernels(weights, channels.expand_as(scores), scores))
-    return found
+    regions = [raw[f"regions_{level}"] for level in LEVELS]
+    pooled = pool_regions(regions, [raw[f"kernels_{level}"] for level in LEVELS])
+    own_cells = pooled.cells.clamp(min=1)
+    scores = pooled.scores / own_cells
+    scores = torch.where(scores > threshold, scores, 0)
+    cells = own_cells if own_mean else pooled.cells.sum(-1, keepdim=True)
+    weights = pooled.kernels / cells[..., None]
+    channels = torch.arange(scores.shape[-1], device=scores.device).expand_as(scores[0])
+    return [Kernels(*item) for item in zip(weights, [channels] * len(LEVELS), scores, strict=True)]
 
 
 def pool_kernels(kernels: Tensor, regions: Tensor, own_mean: bool) -> Tensor:
@@ -155,43 +153,6 @@ def fuse_stuff(levels: Sequence[Kernels]) -> Kernels:
     return Kernels(
         (weights * found).sum(0) / count, levels[0].classes, scores.sum(0) / count[..., 0]
     )
-
-
-def soft_masks(kernels: Tensor, encoding: Tensor) -> Tensor:
-    """Convolve the encoded feature with kernels (Eq. 5).
-
-    Args:
-        kernels: float32, (..., C_e).
-        encoding: (C_e, h, w), of any precision.
-
-    Returns:
-        Probabilities, float32, (..., h, w).
-    """
-    logits = kernels @ encoding.flatten(1).float()
-    return logits.sigmoid().unflatten(-1, encoding.shape[1:])
-
-
-def mask_scores(kernels: Tensor, encoding: Tensor, threshold: float) -> Tensor:
-    """Average the soft mask of each kernel where it is above ``threshold``.
-
-    Args:
-        kernels: float32, (B, N, C_e).
-        encoding: (B, C_e, h, w).
-        threshold: 0..1.
-
-    Returns:
-        (B, N), 0 where no pixel is above.
-    """
-    images = []
-    for weights, features in zip(kernels, encoding, strict=True):
-        features = features.float()  # once, not for every chunk
-        scores = []
-        for chunk in weights.split(_MASKS_AT_ONCE):
-            masks = soft_masks(chunk, features)
-            inside = masks > threshold
-            scores.append((masks * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6))
-        images.append(torch.cat(scores))
-    return torch.stack(images)
 
 
 def steps_to(size: FrameSize) -> list[Step]:

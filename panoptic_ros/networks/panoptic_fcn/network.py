@@ -33,12 +33,11 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
     best_mask,
     fuse_stuff,
     fuse_things,
-    mask_scores,
-    soft_masks,
     steps_to,
     stuff_kernels,
     thing_kernels,
 )
+from panoptic_ros.ops.dynamic_kernels import mask_scores, soft_masks
 from panoptic_ros.ops.masks import EnlargedMasks
 from panoptic_ros.ops.merging import merge_panoptic
 from panoptic_ros.ops.slots import places_in_use, slots_in_use
@@ -175,7 +174,11 @@ class PanopticFCN(PanopticNetwork):
     def find_stuff(self, raw: dict[str, Tensor]) -> list[Kernels]:
         """Pool one kernel per level and stuff channel over its region (section 3.1)."""
         levels = stuff_kernels(raw, self.region_threshold, self.own_mean)
-        return [level._replace(weights=self.stuff_embedding(level.weights)) for level in levels]
+        weights = self.stuff_embedding(torch.stack([level.weights for level in levels]))
+        return [
+            level._replace(weights=embedded)
+            for level, embedded in zip(levels, weights, strict=True)
+        ]
 
     @torch.no_grad()
     def predict(

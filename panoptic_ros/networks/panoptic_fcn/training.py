@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS, pool_kernels, soft_masks
+from panoptic_ros.networks.panoptic_fcn.kernels import LEVELS, pool_kernels
 from panoptic_ros.networks.panoptic_fcn.network import PanopticFCN
 from panoptic_ros.networks.panoptic_fcn.targets import (
     ThingTargets,
@@ -22,6 +22,7 @@ from panoptic_ros.networks.panoptic_fcn.targets import (
     stuff_target,
     thing_targets,
 )
+from panoptic_ros.ops.dynamic_kernels import soft_masks
 from panoptic_ros.truth import PanopticTarget, TargetBatch
 
 _INSIDE = 0.1  # a cell belongs to an instance above this part of its mask, in training

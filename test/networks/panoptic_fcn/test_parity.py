@@ -21,9 +21,9 @@ from panoptic_ros.networks.panoptic_fcn.kernels import (
     LEVELS,
     best_first,
     best_mask,
-    soft_masks,
     steps_to,
 )
+from panoptic_ros.ops.dynamic_kernels import soft_masks
 from panoptic_ros.ops.masks import EnlargedMasks
 from panoptic_ros.ops.segments import encode_segments
 from panoptic_ros.prediction import LABEL_DIVISOR
