@@ -78,7 +78,7 @@ def top_candidates(values: Tensor, level_sizes: Sequence[int], per_level: int) -
         flat = level.flatten(1)
         top = flat.topk(min(per_level, flat.shape[1]), dim=1)
         best.append(top.values)
-        pairs.append(top.indices + start * classes)
+        pairs.append(top.indices + start * classes if start else top.indices)
         start += level.shape[1]
     pair = torch.cat(pairs, dim=1)
     return Candidates(torch.cat(best, dim=1), pair // classes, pair % classes)
@@ -100,8 +100,9 @@ def suppress(
     among = boxes, candidates.labels, scores, iou_threshold
     on_cpu = scores.device.type == "cpu"
     keep = _keep_on_cpu(*among) if on_cpu else _keep_on_cuda(*among, slots)
-    survivors = torch.where(keep, scores, 0).clamp(min=0)
-    survivors = F.pad(survivors, (0, max(0, slots - scores.shape[1])))
+    survivors = torch.where(keep, scores, 0)
+    if slots > scores.shape[1]:
+        survivors = F.pad(survivors, (0, slots - scores.shape[1]))
     best, order = survivors.sort(dim=1, descending=True, stable=True)
     best, order = best[:, :slots], order[:, :slots]
     valid = best > 0
@@ -157,5 +158,5 @@ def _keep_on_cuda(
 
     best, order = scores.sort(dim=1, descending=True, stable=True)
     boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4)).float()
-    keep = greedy_keep(boxes, labels.gather(1, order), best > 0, threshold, most)
+    keep = greedy_keep(boxes, labels.gather(1, order), best, threshold, most)
     return torch.zeros_like(keep).scatter(1, order, keep)

@@ -44,14 +44,14 @@ def _overlap_bits(boxes, groups, bits, threshold, number, words, word_size: tl.c
 
 @torch.library.custom_op("panoptic_ros::greedy_keep", mutates_args=())
 def greedy_keep(
-    boxes: Tensor, groups: Tensor, used: Tensor, threshold: float, most: int
+    boxes: Tensor, groups: Tensor, scores: Tensor, threshold: float, most: int
 ) -> Tensor:
     """Return which boxes stay; they come best first.
 
     Args:
         boxes: float32, (B, M, 4).
         groups: int64, (B, M).
-        used: bool, (B, M), boxes that take part, first in each image.
+        scores: float, (B, M), falling; 0 or less for boxes that take no part.
         threshold: On the overlap (IoU).
         most: Boxes that are asked for: of those behind them some may be missing.
 
@@ -61,10 +61,10 @@ def greedy_keep(
     batch, number = groups.shape
     words = triton.cdiv(number, WORD)
     bits = torch.empty(batch, number, words, dtype=torch.int32, device=boxes.device)
-    keep = torch.zeros_like(used, memory_format=torch.contiguous_format)
-    groups, used = groups.to(torch.int32).contiguous(), used.contiguous().view(torch.int8)
+    keep = torch.zeros(batch, number, dtype=torch.bool, device=boxes.device)
+    used = (scores > 0).contiguous().view(torch.int8)
     _overlap_bits[(words, words, batch)](
-        boxes.contiguous(), groups, bits, threshold, number, words, WORD, num_warps=1
+        boxes.contiguous(), groups.contiguous(), bits, threshold, number, words, WORD, num_warps=1
     )
     padded = triton.next_power_of_2(words)
     walk[(batch,)](
@@ -74,5 +74,5 @@ def greedy_keep(
 
 
 @greedy_keep.register_fake
-def _(boxes: Tensor, groups: Tensor, used: Tensor, threshold: float, most: int) -> Tensor:
-    return torch.empty_like(used)
+def _(boxes: Tensor, groups: Tensor, scores: Tensor, threshold: float, most: int) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)

@@ -132,3 +132,34 @@ def test_a_frame_is_one_graph_for_compilers(name, confidence):
     planes = (2,) if confidence else ()
     assert labels.shape == (*planes, *pixels.shape[:2]) and labels.dtype == torch.int16
     assert table.shape[1] == 9
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations that are at least a kernel: all but views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), settings=None):
+        self.operations[function.name()] += not (
+            function.is_view or "unsafe_view" in str(function)
+        )
+        return function(*arguments, **(settings or {}))
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_few_operations_turn_maps_into_labels(name):
+    """At most 150; what is made once for each size is there from the first frame on."""
+    config = load_config(REPOSITORY / f"config/networks/{name}.yaml")
+    sizes = [FrameSize(config.input.resolution, config.input.resolution)]
+    with FakeTensorMode(), torch.no_grad():
+        with GPU, made_in(torch.bfloat16):
+            network = config.build().eval()
+            batch = torch.empty(1, 3, *network.padded_size(sizes[0].valid))
+        raw = network(batch)
+        network.predict(raw, sizes, config.options)
+        with Launches() as launches:
+            (found,) = network.predict(raw, sizes, config.options)
+            encode_segments(found, network.thing_ids, 10)
+    assert 50 < launches.operations.total() <= 150, launches.operations.most_common(10)

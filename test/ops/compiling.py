@@ -66,7 +66,7 @@ def call_all(dtype: torch.dtype) -> None:
         x, offsets = (torch.rand(1, n, 8, 9, dtype=dtype) for n in (256, 27))
         convolve_half(x, offsets, torch.rand(256, 256, 3, 3, dtype=dtype), None)
     boxes, labels = torch.rand(2, 1000, 4), torch.zeros(2, 1000, dtype=torch.int64)
-    greedy_keep(boxes, labels, torch.ones(2, 1000, dtype=torch.bool), 0.5, 100)
+    greedy_keep(boxes, labels, torch.ones(2, 1000), 0.5, 100)
     dense_soft_masks(boxes[0, :100], labels[0, :100], torch.rand(5, 8, 9, 4), torch.rand(8, 8, 9))
     keep_first(torch.ones(128, 128, dtype=torch.bool), torch.ones(128, dtype=torch.bool))
     points, groups = torch.rand(4000, 12), torch.zeros(4000, dtype=torch.int64)

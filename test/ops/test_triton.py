@@ -120,5 +120,5 @@ def test_the_operation_is_known_to_export():
     from panoptic_ros.ops.suppression_triton import greedy_keep
 
     boxes, labels, scores = boxes_and_scores(8, seed=1)
-    arguments = (boxes.to(DEVICE), labels.to(DEVICE), scores.to(DEVICE) > 0, 0.5, 8)
+    arguments = (boxes.to(DEVICE), labels.to(DEVICE), scores.to(DEVICE), 0.5, 8)
     torch.library.opcheck(greedy_keep, arguments, test_utils=("test_schema", "test_faketensor"))

@@ -49,15 +49,18 @@ def size_limits(grid: Grid) -> Tensor:
 
 def grid_locations(height: int, width: int, stride: int, device: torch.device) -> Tensor:
     """Return the pixel (x, y) that each cell of a map stands for: float32, (height * width, 2)."""
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    middle = stride // 2
+    y, x = (
+        torch.arange(middle, middle + n * stride, stride, dtype=torch.float32, device=device)
+        for n in (height, width)
     )
-    return (torch.stack((x, y), dim=-1) * stride + stride // 2).float().view(-1, 2)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).view(-1, 2)
 
 
 def flatten_levels(raw: dict[str, Tensor], name: str) -> Tensor:
-    """Return one output at the locations of all levels: (B, A, C)."""
-    return torch.cat([raw[f"{name}_p{level}"].flatten(2) for level in LEVELS], 2).transpose(1, 2)
+    """Return one output at the locations of all levels, in float32: (B, A, C)."""
+    levels = torch.cat([raw[f"{name}_p{level}"].flatten(2) for level in LEVELS], 2)
+    return levels.float().transpose(1, 2)
 
 
 def dense_boxes(raw: dict[str, Tensor]) -> Tensor:
@@ -69,7 +72,7 @@ def dense_boxes(raw: dict[str, Tensor]) -> Tensor:
     height, width = (2 * side for side in raw["semantic"].shape[-2:])
     offsets = torch.stack(
         [
-            F.interpolate(raw[f"offsets_p{level}"], size=(height, width), mode="bilinear")
+            F.interpolate(raw[f"offsets_p{level}"].float(), size=(height, width), mode="bilinear")
             for level in LEVELS
         ],
         dim=1,

@@ -85,6 +85,8 @@ class DenseDetection(PanopticNetwork):
         parts = [self.thing_ids, self.stuff_ids]
         semantic_ids = torch.cat(parts if things_first else parts[::-1])
         self.register_buffer("semantic_ids", semantic_ids, persistent=False)
+        slots = (self.class_index(semantic_ids, self.stuff_ids) + 1).to(torch.int16)
+        self.register_buffer("stuff_slot_of_channel", slots, persistent=False)
         self.first_thing = 0 if things_first else len(stuff_ids)
         self.semantic_weight = semantic_weight
 
@@ -158,7 +160,6 @@ class DenseDetection(PanopticNetwork):
         Detections below the score threshold are dropped before non-maximum suppression, which
         gives the same: a box is only ever suppressed by a better one.
         """
-        raw = {name: value.float() for name, value in raw.items()}
         found = self.detect(raw, [size.valid for size in sizes], options.score_threshold)
         dense = dense_boxes(raw)
         segments = []
@@ -187,7 +188,7 @@ class DenseDetection(PanopticNetwork):
         """Select the query boxes (eq. 4) from the dense ones: ``MAX_INSTANCES`` slots per image.
 
         Args:
-            raw: What ``forward`` returned, in float32.
+            raw: What ``forward`` returned.
             valid_sizes: (rows, columns) of each image without its padding. Boxes are clipped to
                 it, and cells that lie wholly in the padding have none.
             score_threshold: On the class probability times the centerness.
@@ -218,16 +219,13 @@ class DenseDetection(PanopticNetwork):
             (N_things, H/4, W/4), 0..1.
         """
         height, width = (2 * side for side in semantic.shape[1:])
-        logits = F.interpolate(semantic[None], size=(height, width), mode="bilinear")
+        logits = F.interpolate(semantic[None].float(), size=(height, width), mode="bilinear")
         return logits[0].softmax(0)[self.first_thing :]
 
     def _stuff_slots(self, semantic: Tensor, size: tuple[int, int]) -> Tensor:
         """Return 1 + the stuff index of the best class of each pixel; 0 where that is a thing."""
-        slot_of_channel = self.class_index(self.semantic_ids, self.stuff_ids) + 1
         channel = upsampled_argmax(semantic, Step((8.0, 8.0), size))
-        return (
-            slot_of_channel.to(channel.dtype).index_select(0, channel.flatten().int()).view(size)
-        )
+        return self.stuff_slot_of_channel.index_select(0, channel.flatten().int()).view(size)
 
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
         """Return the six terms of eq. 19 (five without levelness); see ``training.loss``."""

@@ -178,20 +178,23 @@ class FPSNet(PanopticNetwork):
             float32, (B, N_att, *grid), 0..C_att.
         """
         boxes = boxes.float() / self.stride
-        x = self._bell(boxes[..., 0], boxes[..., 2], grid[1])
-        y = self._bell(boxes[..., 1], boxes[..., 3], grid[0])
+        start, end = boxes[..., :2], boxes[..., 2:]
+        center, length = (start + end) / 2, (end - start).clamp(min=1)
+        reach, quarter = length / 2, length / 4
+        variance = quarter if self.spread == "quarter_variance" else quarter**2
+        x, y = (
+            self._bell(center[..., i : i + 1], reach[..., i : i + 1], variance[..., i : i + 1], n)
+            for i, n in enumerate(grid[::-1])
+        )
         scale = self.attention_scale * valid
         return y[..., :, None] * (x * scale[..., None])[..., None, :]
 
-    def _bell(self, start: Tensor, end: Tensor, cells: int) -> Tensor:
-        """One axis of f, 0 outside (start, end): (B, N_att, cells)."""
-        center = (start + end)[..., None] / 2
-        length = (end - start)[..., None].clamp(min=1)
-        distance = torch.arange(cells, device=start.device) + 0.5 - center
-        inside = distance.abs() <= length / 2
+    def _bell(self, center: Tensor, reach: Tensor, variance: Tensor, cells: int) -> Tensor:
+        """One axis of f, 0 beyond the reach of the center: (B, N_att, cells)."""
+        distance = torch.arange(0.5, cells, device=center.device) - center
+        inside = distance.abs() <= reach
         if self.attention == "hard":
             return inside.float()
-        variance = length / 4 if self.spread == "quarter_variance" else (length / 4) ** 2
         return torch.exp(-0.5 * distance**2 / variance) * inside
 
     @torch.no_grad()
@@ -218,14 +221,15 @@ class FPSNet(PanopticNetwork):
             self.num_attention,
             options.score_threshold,
         )
-        attention = self.attention_masks(found.boxes, found.valid, grid)
+        valid = found.valid
+        attention = self.attention_masks(found.boxes, valid, grid)
         logits = self.panoptic_head(features, attention.to(features.dtype))
         things, stuff, _, unlabelled = self._split(logits)
-        empty = ~found.valid[..., None, None]
+        empty = ~valid[..., None, None]
         things = things.masked_fill(empty, torch.finfo(things.dtype).min)
         logits = torch.cat((things, stuff if self.stuff_ids.numel() else unlabelled), dim=1)
 
-        thing_ids = self.thing_ids[found.labels] * found.valid
+        thing_ids = self.thing_ids[found.labels] * valid
         class_ids = torch.cat((thing_ids, self.stuff_ids.expand(len(sizes), -1)), dim=1)
         stuff_scores = found.scores.new_ones(len(sizes), self.stuff_ids.numel())
         scores = torch.cat((found.scores, stuff_scores), dim=1)

@@ -193,8 +193,8 @@ def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
     sides = anchors[..., 2:] - anchors[..., :2]
     centers = anchors[..., :2] + 0.5 * sides
     centers = deltas[..., :2] * sides + centers
-    sides = deltas[..., 2:].clamp(max=_LARGEST_DELTA).exp() * sides
-    return torch.cat((centers - 0.5 * sides, centers + 0.5 * sides), dim=-1)
+    half = 0.5 * (deltas[..., 2:].clamp(max=_LARGEST_DELTA).exp() * sides)
+    return torch.cat((centers - half, centers + half), dim=-1)
 
 
 def _cell_anchors(scale: float, ratios: Sequence[float]) -> Tensor:
@@ -210,9 +210,11 @@ def _cell_anchors(scale: float, ratios: Sequence[float]) -> Tensor:
 
 def _grid_anchors(cell: Tensor, grid: tuple[int, int], stride: int) -> Tensor:
     """Shift the anchors (N, 4) of a cell to every cell of a level: (A, 4)."""
-    y, x = (torch.arange(n, dtype=torch.int32, device=cell.device) * stride for n in grid)
-    y, x = (axis.flatten() for axis in torch.meshgrid(y, x, indexing="ij"))
-    return (torch.stack((x, y, x, y), dim=1)[:, None] + cell).view(-1, 4)
+    y, x = (
+        torch.arange(0, n * stride, stride, dtype=torch.int32, device=cell.device) for n in grid
+    )
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    return (torch.stack((x, y, x, y), dim=-1)[..., None, :] + cell).view(-1, 4)
 
 
 def _head(in_channels: int, channels: int, depth: int, outputs: int) -> nn.Sequential:
