@@ -142,10 +142,11 @@ class Launches(TorchDispatchMode):
         self.operations: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function, types, arguments=(), settings=None):
-        self.operations[function.name()] += not (
-            function.is_view or "unsafe_view" in str(function)
-        )
-        return function(*arguments, **(settings or {}))
+        result = function(*arguments, **(settings or {}))
+        makes = any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(result))
+        is_view = function.is_view or "unsafe_view" in function.name()
+        self.operations[function.name()] += makes and not is_view
+        return result
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
