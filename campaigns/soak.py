@@ -4,9 +4,9 @@
 
 Images enter a real node in this process as from DDS: they are converted, segmented by a small
 network, and published. The stamps are those of a 30 Hz camera, so hours pass on the frames' clock.
-Resident memory, file descriptors and threads are sampled; the slope of a straight line through
-the memory of the second half must be 0 within three standard errors or below ``SLOPE``, and the
-other two constant. Every frame received must end in one counter.
+Its own resident memory, file descriptors and threads are sampled; the slope of a straight line
+through the memory of the second half must be 0 within three standard errors or below ``SLOPE``,
+and the other two constant. Every frame received must end in one counter.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Soak:
     """What was seen.
 
     Attributes:
-        samples: float64, (N, 4): hours of the camera, resident MiB, open file descriptors and
-            threads. All rows are there from the start: samples that pile up in the process under
-            test would be memory that grows, 260 bytes each.
+        samples: float64, (N, 4): hours of the camera, resident MiB of its own, open file
+            descriptors and threads. All rows are there from the start: samples that pile up in
+            the process under test would be memory that grows, 260 bytes each.
         taken: How many of the rows are filled.
         counts: Of the node's statistics at the end.
     """
@@ -55,7 +55,8 @@ class Soak:
     def sample(self, frames: int) -> None:
         """Look at the process."""
         process = self._process
-        memory = process.memory_info().rss / 2**20
+        info = process.memory_info()
+        memory = (info.rss - info.shared) / 2**20  # pages of files come and go as others need them
         row = frames / RATE / 3600, memory, process.num_fds(), process.num_threads()
         self.samples[self.taken] = row
         self.taken += 1
@@ -188,7 +189,7 @@ def draw(result: Soak, path: Path, title: str) -> None:
     hours, memory, files, threads = result.columns
     upper.plot(hours, memory, ".", markersize=3, color="#0072B2")
     upper.set_ylim(0, 1.2 * max(memory))
-    upper.set_ylabel("resident memory, MiB")
+    upper.set_ylabel("memory of its own, MiB")
     middle.plot(hours, 1024 * (memory - memory[0]), ".", markersize=3, color="#0072B2")
     middle.set_ylabel("more than at first, KiB")
     lower.plot(hours, files, label="file descriptors", color="#D55E00")
