@@ -19,8 +19,8 @@ class PackedMasks(NamedTuple):
     """N masks as bits.
 
     Attributes:
-        bits: int32, (N, tiles, TILE_ROWS * TILE_WORDS); anything where nothing is present.
-        present: int8, (N, tiles), 0 where a mask has no pixel in a tile.
+        bits: int32, (tiles, N, TILE_ROWS * TILE_WORDS); anything where nothing is present.
+        present: int8, (tiles, N), 0 where a mask has no pixel in a tile.
         across: Tiles in a row of tiles.
         tiles: Of an image.
     """
@@ -59,7 +59,6 @@ def _pack(
     second_y,
     second_x,
     tiles_across,
-    tiles,
     two_steps: tl.constexpr,
     patch_rows: tl.constexpr,
     patch_columns: tl.constexpr,
@@ -72,22 +71,23 @@ def _pack(
     top = tile // tiles_across * tile_rows
     left = tile % tiles_across * (tile_words * 32)
     soft += mask.to(tl.int64) * old_rows * old_columns
-    flag = present + mask.to(tl.int64) * tiles + tile
-    if two_steps:
-        y = first_line(first_line(top, second_y, middle_rows), ratio_y, old_rows)
-        x = first_line(first_line(left, second_x, middle_columns), ratio_x, old_columns)
-    else:
-        y = first_line(top, ratio_y, old_rows)
-        x = first_line(left, ratio_x, old_columns)
-    patch_y = y + tl.arange(0, patch_rows)[:, None]
-    patch_x = x + tl.arange(0, patch_columns)[None, :]
-    there = (patch_y < old_rows) & (patch_x < old_columns)
-    patch = tl.load(soft + patch_y * old_columns + patch_x, there, 0.0).to(tl.float32)
-    highest = tl.max(tl.max(patch, axis=1), axis=0)
-    highest += 1e-5 * tl.abs(highest)  # interpolated and rounded, nothing is above
-    found = (highest > threshold) & (tl.load(used + mask) != 0)
-    tl.store(flag, found.to(tl.int8))
-    if found:
+    flat = tile.to(tl.int64) * tl.num_programs(1) + mask
+    found = 0
+    if tl.load(used + mask) != 0:
+        if two_steps:
+            y = first_line(first_line(top, second_y, middle_rows), ratio_y, old_rows)
+            x = first_line(first_line(left, second_x, middle_columns), ratio_x, old_columns)
+        else:
+            y = first_line(top, ratio_y, old_rows)
+            x = first_line(left, ratio_x, old_columns)
+        patch_y = y + tl.arange(0, patch_rows)[:, None]
+        patch_x = x + tl.arange(0, patch_columns)[None, :]
+        there = (patch_y < old_rows) & (patch_x < old_columns)
+        patch = tl.load(soft + patch_y * old_columns + patch_x, there, 0.0).to(tl.float32)
+        highest = tl.max(tl.max(patch, axis=1), axis=0)
+        highest += 1e-5 * tl.abs(highest)  # interpolated and rounded, nothing is above
+        found = (highest > threshold).to(tl.int32)
+    if found != 0:
         word = tl.arange(0, tile_rows * tile_words)[:, None]
         lane = tl.arange(0, 32)[None, :]
         row = top + word // tile_words
@@ -114,9 +114,11 @@ def _pack(
             )
         inside = (value > threshold) & (row < rows) & (column < columns)
         words = tl.sum(inside.to(tl.int64) << lane, axis=1).to(tl.int32)
-        place = (mask.to(tl.int64) * tiles + tile) * (tile_rows * tile_words)
+        place = flat * (tile_rows * tile_words)
         tl.store(bits + place + tl.arange(0, tile_rows * tile_words), words)
-        tl.atomic_add(area + mask, tl.sum(population(words), axis=0), sem="relaxed")
+        found = tl.sum(population(words), axis=0)
+        tl.atomic_add(area + mask, found, sem="relaxed")
+    tl.store(present + flat, (found != 0).to(tl.int8))
 
 
 def pack_masks(
@@ -143,8 +145,8 @@ def pack_masks(
     across = triton.cdiv(size[1], 32 * TILE_WORDS)
     tiles = triton.cdiv(size[0], TILE_ROWS) * across
     words = TILE_ROWS * TILE_WORDS
-    bits = torch.empty(number, tiles, words, dtype=torch.int32, device=soft.device)
-    present = torch.empty(number, tiles, dtype=torch.int8, device=soft.device)
+    bits = torch.empty(tiles, number, words, dtype=torch.int32, device=soft.device)
+    present = torch.empty(tiles, number, dtype=torch.int8, device=soft.device)
     two_steps = len(ratios) == 4
     second = ratios[2:] if two_steps else (1.0, 1.0)
     patch = [
@@ -165,7 +167,6 @@ def pack_masks(
             *ratios[:2],
             *second,
             across,
-            tiles,
             two_steps,
             *patch,
             TILE_ROWS,

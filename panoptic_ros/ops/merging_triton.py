@@ -36,7 +36,6 @@ def _round(
     limit,
     index,
     number,
-    tiles,
     padded: tl.constexpr,
     tile_size: tl.constexpr,
 ):
@@ -59,7 +58,7 @@ def _round(
         place = tl.arange(0, tile_size)
         taken = tl.zeros([tile_size], tl.int32)
         for mask in range(0, number):
-            flat = tl.cast(mask, tl.int64) * tiles + tile
+            flat = tl.cast(tile, tl.int64) * number + mask
             if tl.load(present + flat) != 0:
                 words = tl.load(bits + flat * tile_size + place)
                 count = tl.sum(population(words & taken), axis=0)
@@ -100,7 +99,7 @@ def _finish(
             tile = start + own_tile
             taken = tl.zeros([tiles_at_once, tile_size], tl.int32)
             for mask in range(0, number):
-                flat = tl.cast(mask, tl.int64) * tiles + tile
+                flat = tile.to(tl.int64) * number + mask
                 found = tl.load(present + flat, tile < tiles, 0) != 0
                 words = tl.load(bits + flat[:, None] * tile_size + place, found[:, None], 0)
                 count = tl.sum(tl.sum(population(words & taken), axis=1), axis=0)
@@ -125,7 +124,6 @@ def _paint(
     rows,
     columns,
     tiles_across,
-    tiles,
     tile_rows: tl.constexpr,
     tile_words: tl.constexpr,
 ):
@@ -140,7 +138,7 @@ def _paint(
     joined = tl.zeros([size], tl.int32)
     owner = tl.zeros([size, 32], tl.int32)
     for mask in range(0, number):
-        flat = tl.cast(mask, tl.int64) * tiles + tile
+        flat = tl.cast(tile, tl.int64) * number + mask
         if tl.load(present + flat) != 0:
             words = tl.load(bits + flat * size + word)
             joined = joined | words
@@ -194,7 +192,7 @@ def merge_soft_masks(
         shared = (bits, present, area, covered, overlap_threshold)
         padded = triton.next_power_of_2(number)
         for index in range(_ROUNDS):
-            _round[(tiles,)](*shared, index, number, tiles, padded, size, num_warps=1)
+            _round[(tiles,)](*shared, index, number, padded, size, num_warps=1)
         _finish[(1,)](*shared, _ROUNDS, number, tiles, padded, size, _AT_ONCE, num_warps=16)
     _paint[(tiles,)](
         bits,
@@ -207,7 +205,6 @@ def merge_soft_masks(
         rows,
         columns,
         across,
-        tiles,
         TILE_ROWS,
         TILE_WORDS,
         num_warps=2,
