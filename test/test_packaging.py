@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
-import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +14,18 @@ from typing import NamedTuple
 import pytest
 
 import panoptic_ros
-
-ROOT = Path(__file__).resolve().parent.parent
-SOURCE_FILES = ("CMakeLists.txt", "package.xml", "pyproject.toml", "setup.py")
-SOURCE_FOLDERS = ("cmake", "config", "launch", "models", "msg", "panoptic_ros", "scripts")
-MESSAGES = sorted(path.stem for path in (ROOT / "msg").glob("*.msg"))
-IGNORED = shutil.ignore_patterns("__pycache__", "*.pyc", "int8")
-LIMIT = 280  # seconds for one command on a busy machine
+from test.building import (
+    LIMIT,
+    MESSAGES,
+    ROOT,
+    copy_sources,
+    files,
+    find_program,
+    missing_tools,
+    prepended,
+    run,
+    site_packages,
+)
 
 # Serialising needs the type support libraries, so it shows that they are found.
 PROBE = """
@@ -77,19 +78,6 @@ class Installation(NamedTuple):
     environment: dict[str, str]
 
 
-def find_program(name: str) -> str | None:
-    """Find a program, first beside this interpreter."""
-    beside = str(Path(sys.executable).parent)
-    return shutil.which(name, path=os.pathsep.join([beside, os.environ["PATH"]]))
-
-
-def missing_tools() -> str:
-    """Name what a build of the messages lacks here."""
-    programs = [name for name in ("cmake", "colcon", "c++") if not find_program(name)]
-    modules = [name for name in ("ament_package",) if not importlib.util.find_spec(name)]
-    return ", ".join(programs + modules)
-
-
 pytestmark = pytest.mark.timeout(900)  # compilers on a busy machine
 needs_tools = pytest.mark.skipif(bool(missing_tools()), reason=f"without {missing_tools()}")
 
@@ -102,44 +90,10 @@ def build_environment() -> dict[str, str]:
     )
 
 
-def prepended(environment: dict[str, str] | os._Environ, **entries: str) -> dict[str, str]:
-    """Return an environment with entries put in front of lists of paths."""
-    lists = {
-        name: os.pathsep.join(filter(None, [entry, environment.get(name)]))
-        for name, entry in entries.items()
-    }
-    return {**environment, **lists}
-
-
-def run(*command: str | Path, **options) -> str:
-    """Run a command and return its output; a failure shows it all."""
-    result = subprocess.run(
-        [str(word) for word in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT,
-        **options,
-    )
-    assert result.returncode == 0, f"{command} failed:\n{result.stdout}"
-    return result.stdout
-
-
-def site_packages(prefix: Path) -> Path:
-    """Return the folder of Python packages below a prefix."""
-    return prefix / os.path.relpath(sysconfig.get_path("purelib"), sysconfig.get_path("data"))
-
-
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
-    """Copy what a build may read: nothing else can slip in, nothing is left in the repository."""
-    copy = tmp_path_factory.mktemp("panoptic_ros")
-    for name in SOURCE_FILES:
-        shutil.copy(ROOT / name, copy / name)
-    for name in SOURCE_FOLDERS:
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
-    return copy
+    """What the builds of this file read."""
+    return copy_sources(tmp_path_factory.mktemp("panoptic_ros"))
 
 
 @pytest.fixture(scope="module")
@@ -208,12 +162,6 @@ def check_installation(build: Installation) -> None:
     check_node(build)
 
 
-def files(folder: Path) -> set[Path]:
-    """List the files below a folder."""
-    found = {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()}
-    return {p for p in found if "__pycache__" not in p.parts}
-
-
 def check_node(build: Installation) -> None:
     """Check that the installed node starts: it refuses a parameter and says so."""
     node = build.prefix / "lib" / "panoptic_ros" / "panoptic_node"
@@ -256,41 +204,15 @@ def test_messages_are_found_from_cpp(colcon_build, tmp_path):
     assert run(tmp_path / "build" / "consumer", env=environment).split() == ["257", "1"]
 
 
-def test_pip_without_ros(sources, tmp_path):
-    """Without a compiler the half that needs no ROS is built, and the build says so."""
-    source = tmp_path / "source"
-    shutil.copytree(sources, source)
-    output = run(
-        *(sys.executable, "-m", "pip", "--verbose", "wheel", "--no-deps", "--no-build-isolation"),
-        *("--wheel-dir", tmp_path, source),
-        env={**os.environ, "PATH": "/nowhere"},
-    )
-    assert "WITHOUT the ROS 2 node and messages (" in output
-    (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.name.endswith("-py3-none-any.whl")
-    prefix = tmp_path / "prefix"
-    run(
-        *(sys.executable, "-m", "pip", "install", "--no-deps", "--ignore-installed"),
-        *("--prefix", prefix, wheel),
-    )
-    package = site_packages(prefix) / "panoptic_ros"
-    assert not list(package.rglob("*.so"))
-    code = (
-        "import panoptic_ros.segmenter, panoptic_ros.model_zoo, panoptic_ros.system as r; "
-        "print(panoptic_ros.segmenter.__file__, r.share_directory())"
-    )
-    environment = prepended(os.environ, PYTHONPATH=str(site_packages(prefix)))
-    loaded, share = run(sys.executable, "-c", code, env=environment, cwd=tmp_path).split()
-    assert loaded == str(package / "segmenter.py")
-    assert share == str(prefix / "share" / "panoptic_ros")
-    for folder in ("config", "models", "msg"):
-        assert files(Path(share) / folder) == files(sources / folder)
-
-
 def test_versions_agree():
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     assert manifest.findtext("version") == panoptic_ros.__version__
     assert manifest.findtext("export/build_type") == "ament_cmake"
+
+
+def test_all_messages_are_built():
+    listed = (ROOT / "CMakeLists.txt").read_text()
+    assert [name for name in MESSAGES if f"msg/{name}.msg" not in listed] == []
 
 
 def pinned(file):
@@ -316,29 +238,3 @@ def test_the_locks_hold_what_the_lists_pin(lock, lists):
     assert wanted
     missing = wanted - pinned(ROOT / f"requirements/{lock}.lock")
     assert not missing, f"{sorted(missing)} not in {lock}.lock: make lock"
-
-
-def test_all_messages_are_built():
-    listed = (ROOT / "CMakeLists.txt").read_text()
-    assert [name for name in MESSAGES if f"msg/{name}.msg" not in listed] == []
-
-
-def test_an_sdist_holds_what_a_wheel_is_built_from(tmp_path):
-    for name in (*SOURCE_FILES, "MANIFEST.in", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in SOURCE_FOLDERS:
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=IGNORED)
-    subprocess.run(
-        [sys.executable, "setup.py", "-q", "sdist"], cwd=tmp_path, check=True, timeout=LIMIT
-    )
-    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        packed = {name.partition("/")[2] for name in tar.getnames()}
-    wanted = {
-        str(path.relative_to(tmp_path))
-        for name in SOURCE_FOLDERS
-        for path in (tmp_path / name).rglob("*")
-        if path.is_file()
-    }
-    assert wanted | set(SOURCE_FILES) <= packed
-    assert not any(name.startswith("test/") for name in packed)
