@@ -7,6 +7,8 @@ import signal
 import pytest
 from sensor_msgs.msg import Image
 
+from test.ros.test_node_problems import GOOD, good
+
 
 def test_lifecycle(start_node, peer):
     node = start_node(parameters={"model": "blobs", "autostart": False})
