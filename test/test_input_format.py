@@ -14,6 +14,8 @@ def test_normalise_by_hand():
     assert plain.normalise(image).flatten().tolist() == [4.5, 4.5, 3.375]
     bgr = InputFormat((64, 64), channel_order="bgr", scale=0.5, mean=(1, 2, 3), std=(1, 1, 1))
     assert bgr.normalise(image).flatten().tolist() == [14.0, 8.0, 2.0]
+    for form in (plain, bgr):  # what compilers get
+        assert torch.equal(form._normalised(image.byte()), form.normalise(image))
 
 
 @pytest.mark.parametrize(
