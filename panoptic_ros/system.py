@@ -10,6 +10,8 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,10 +22,17 @@ from typing import Any
 
 # Names in malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
+_PR_SET_PDEATHSIG = 1  # in prctl.h
 ABANDONED = 3600.0  # seconds after which nobody still writes to a temporary name
 MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 100_000
 DISTRIBUTIONS = {"3": "humble", "7": "jazzy", "9": "kilted"}  # by major version of rclpy
 FAST_DDS_2_DISTRIBUTIONS = ("humble", "jazzy")
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the thread that started it ends; on Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @cache

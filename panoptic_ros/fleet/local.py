@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 
 from panoptic_ros.fleet.label import Labeller, SpanResult
 from panoptic_ros.fleet.places import Settings, Span
+from panoptic_ros.system import end_with_parent
 
 _CONTEXT = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
 _MAX_DEATHS = 8  # of workers, one after the other, with no span done in between
@@ -128,6 +129,7 @@ class _Pool:
 def _work(connection: Connection, settings: Settings) -> None:
     """Label what comes until the other end is closed, which it also is if that process dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the one who ends us
+    end_with_parent()  # even amid a span, which the next run labels
     labeller = Labeller(settings)
     with suppress(EOFError, OSError):
         while True:

@@ -25,11 +25,16 @@ def report_bag(plan: BagPlan, output: Path, failures: Sequence[str] = ()) -> dic
     """
     if not plan.name:
         return {"path": plan.path, "state": "refused", "reason": plan.refused, "topics": {}}
-    try:
-        file = bag_folder(output, plan.name) / REPORT_FILE
+    file = bag_folder(output, plan.name) / REPORT_FILE
+    if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        pass
+    try:
+        return _report_parts(plan, output, failures)
+    except FileNotFoundError:  # another process has joined them meanwhile
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _report_parts(plan: BagPlan, output: Path, failures: Sequence[str]) -> dict[str, Any]:
     missing = set(missing_parts(output, plan.name, len(plan.spans)))
     there = [number for number in range(len(plan.spans)) if number not in missing]
     fields = {"name": plan.name, "path": plan.path, "cameras": plan.cameras, "others": plan.others}

@@ -20,7 +20,10 @@ OPTIONS = PredictionOptions(score_threshold=0.1)
 
 # Layers that say what is there and where, with a scale and a bias: fresh ones find nothing.
 HEADS = {
-    "fpsnet": {"detector.classification.4": (2.0, -2.0)},
+    "fpsnet": {
+        "detector.classification.4": (2.0, -2.0),
+        "panoptic_head.predictor": (8.0, 0.0),
+    },
     "dense_detection": {
         "box_class": (2.0, 0.0),
         "semantic": (4.0, 0.0),
