@@ -1,21 +1,15 @@
-"""The forms for GPUs give the shipped models' results, computed on the CPU.
-
-Their plain parts run as they are, their kernels in Triton's interpreter: ``OnCuda`` has tensors of
-the CPU say that they are on a GPU.
-"""
+"""The forms for GPUs give the shipped models' results; see benchmarks/static_forms.py."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.static_forms import both_forms, listed
 from panoptic_ros.benchmark.pictures import street_images
 from panoptic_ros.model_zoo import load_model
 from panoptic_ros.networks import NETWORKS
-from panoptic_ros.ops.segments import encode_segments
-from panoptic_ros.truth import FrameSize
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off")
@@ -30,21 +24,6 @@ KERNELS = {
     "epsnet": {"merge_soft_masks"},
     "panoptic_fcn": {"merge_soft_masks"},
 }
-
-
-class OnCuda(TorchFunctionMode):
-    """Makes code believe that its tensors are on a GPU; they stay where they are."""
-
-    def __torch_function__(self, function, types, arguments=(), settings=None):
-        if function == torch.Tensor.device.__get__:
-            return torch.device("cuda:0")
-        if function == torch.Tensor.is_cuda.__get__:
-            return True
-        stay = [torch.device("cpu") if isinstance(a, torch.device) else a for a in arguments]
-        settings = settings or {}
-        if settings.get("device") is not None:
-            settings = {**settings, "device": torch.device("cpu")}
-        return function(*stay, **settings)
 
 
 class Kernels(TorchDispatchMode):
@@ -64,21 +43,9 @@ class Kernels(TorchDispatchMode):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_labels_are_those_of_the_cpu(name):
     config, network = load_model(f"{name}_small")
-    size = SIZES[name]
-    (image,) = street_images(1, size)
-    batch, sizes = config.input.prepare([torch.from_numpy(image)], size, network.padded_size(size))
-    sizes = [FrameSize(sizes[0].valid, OUTPUTS[name])]
-    with torch.inference_mode():
-        raw = network.eval()(batch)
-
-        def segments():
-            (found,) = network.predict(raw, sizes, config.options)
-            return encode_segments(found, network.thing_ids, config.options.stuff_area_limit)
-
-        expected = segments()
-        with OnCuda(), Kernels() as kernels:
-            found = segments()
+    (image,) = street_images(1, SIZES[name])
+    with Kernels() as kernels:
+        expected, found = both_forms(config, network, image, SIZES[name], OUTPUTS[name])
     assert kernels.names > KERNELS[name]
     assert (found.labels == expected.labels).float().mean() >= 0.999
-    present, wanted = (sorted(t[t[:, 1] > 0, 0].tolist()) for t in (found.table, expected.table))
-    assert present == wanted and len(wanted) > 4
+    assert listed(found) == listed(expected) and len(listed(expected)) > 4
