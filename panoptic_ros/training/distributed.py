@@ -65,6 +65,8 @@ def process_group(device: str) -> Iterator[Processes]:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(backend, timeout=_TIMEOUT)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), resolved)
+        processes = Processes(dist.get_rank(), dist.get_world_size(), resolved)
+        yield processes
+        processes.wait()  # the first one keeps what they meet by: it must not leave before others
     finally:
         dist.destroy_process_group()
