@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,9 @@ def main() -> None:
     tried = {
         name: [float(v) if "." in v else int(v) for v in values] for name, *values in options.tried
     } or USUAL
+    known = [f.name for f in fields(PredictionOptions)]
+    if unknown := [n for n in tried if n not in known and not n.startswith(NETWORK)]:
+        parser.error(f"--try {unknown[0]}: expected {', '.join(known)} or {NETWORK}OPTION")
     config, network = load_model(options.model)
     weights = network.state_dict()
     data = CocoPanoptic(options.annotations, options.images, only=options.only)

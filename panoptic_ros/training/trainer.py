@@ -88,6 +88,7 @@ def train(
     Raises:
         RecipeError: The recipe does not fit.
         TrainingError: A loss is not finite; the checkpoint before it is intact.
+        ValueError: ``minutes`` is not more than 0.
     """
     recipe = load_recipe(config, changes)
     keep_freed_memory()
@@ -109,7 +110,9 @@ class _Run:
         minutes: float | None,
     ) -> None:
         self._recipe, self._output, self._processes = recipe, output, processes
-        self._evaluation, self._minutes = evaluation, minutes
+        self._evaluation = evaluation
+        iterations = [stage.iterations for stage in recipe.stages]
+        self._clocks = [ScheduleClock.of(iterations, n, minutes) for n in range(len(iterations))]
         self._scores: dict[str, float] = {}  # of best/, in the stage at work
         self._seconds = 0.0  # of work on the run, runs that this one resumes included
 
@@ -152,10 +155,8 @@ class _Run:
         if checkpoint:
             trainer.load_state_dict(checkpoint["trainer"])
             self._scores, self._seconds = checkpoint["scores"], checkpoint["seconds"]
-        clock = ScheduleClock.of(
-            [s.iterations for s in self._recipe.stages], number, self._minutes
-        )
-        progress = self._progress(stage, trainer.step)
+        clock = self._clocks[number]
+        progress = self._progress(stage, clock, trainer.step)
         try:
             for is_last in self._steps(trainer, stage, config, seed, clock, progress, start):
                 if evaluation and (is_last or trainer.step % self._recipe.evaluate_every == 0):
@@ -213,10 +214,10 @@ class _Run:
         mix = training_mix(stage, config.categories, seed)
         return load_batches(mix, sampler, self._recipe.workers)
 
-    def _progress(self, stage: Stage, done: int) -> Progress:
+    def _progress(self, stage: Stage, clock: ScheduleClock, done: int) -> Progress:
         if not self._processes.is_first:
             return NoProgress()
-        steps = stage.iterations if self._minutes is None else None
+        steps = stage.iterations if clock.end is None else None
         return Progress(self._output, stage.name, steps, done, self._recipe.log_every)
 
     def _evaluate(

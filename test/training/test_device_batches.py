@@ -82,4 +82,8 @@ def test_minutes_end_a_run(recipe, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     steps = [(row["stage"], row["step"]) for row in rows if "lr" in row]
     assert steps == [("one", 1), ("two", 1)]
+    before = (tmp_path / "log.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="minutes is -1; expected more than 0"):
+        train(recipe, tmp_path, resume=False, device="cpu", minutes=-1)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
     assert all((tmp_path / folder / "model.yaml").exists() for folder in ("one", "last"))
