@@ -13,16 +13,7 @@ from pathlib import Path
 import pytest
 
 from panoptic_ros.system import large_image_environment
-
-ROOT = Path(__file__).resolve().parent.parent
-LAUNCH = ROOT / "launch"
-LIMIT = 120  # seconds for one process on a busy machine
-PLAIN_ENVIRONMENT = {
-    name: value
-    for name, value in os.environ.items()
-    if not name.startswith(("MALLOC_", "FASTDDS_", "FASTRTPS_"))
-}
-
+from test.test_launch import LAUNCH, LIMIT, PLAIN_ENVIRONMENT
 
 LAUNCH_CODE = """
 import sys

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from panoptic_ros.ops.sampling_triton import bilinear, bilinear_twice, first_line
+from panoptic_ros.ops.sampling_triton import first_line, interpolated
 
 TILE_ROWS, TILE_WORDS = 8, 8
 
@@ -92,26 +92,22 @@ def _pack(
         lane = tl.arange(0, 32)[None, :]
         row = top + word // tile_words
         column = left + word % tile_words * 32 + lane
-        if two_steps:
-            value = bilinear_twice(
-                soft,
-                old_columns,
-                1,
-                row,
-                column,
-                old_rows,
-                old_columns,
-                middle_rows,
-                middle_columns,
-                ratio_y,
-                ratio_x,
-                second_y,
-                second_x,
-            )
-        else:
-            value = bilinear(
-                soft, old_columns, 1, row, column, old_rows, old_columns, ratio_y, ratio_x
-            )
+        value = interpolated(
+            soft,
+            old_columns,
+            1,
+            row,
+            column,
+            old_rows,
+            old_columns,
+            middle_rows,
+            middle_columns,
+            ratio_y,
+            ratio_x,
+            second_y,
+            second_x,
+            two_steps,
+        )
         inside = (value > threshold) & (row < rows) & (column < columns)
         words = tl.sum(inside.to(tl.int64) << lane, axis=1).to(tl.int32)
         place = flat * (tile_rows * tile_words)

@@ -41,7 +41,7 @@ def bilinear(values, stride_y, stride_x, row, column, old_rows, old_columns, rat
 
 
 @triton.jit
-def bilinear_twice(
+def interpolated(
     values,
     stride_y,
     stride_x,
@@ -55,13 +55,18 @@ def bilinear_twice(
     ratio_x,
     second_y,
     second_x,
+    two_steps: tl.constexpr,
 ):
-    """Interpolate at lines of the second of two steps, between values of the first."""
-    top, bottom, down = _lines(row, second_y, middle_rows)
-    left, right, across = _lines(column, second_x, middle_columns)
+    """Interpolate at lines of the result of one step or of two."""
     y, x, height, width = stride_y, stride_x, old_rows, old_columns
-    ul = bilinear(values, y, x, top, left, height, width, ratio_y, ratio_x)
-    ur = bilinear(values, y, x, top, right, height, width, ratio_y, ratio_x)
-    ll = bilinear(values, y, x, bottom, left, height, width, ratio_y, ratio_x)
-    lr = bilinear(values, y, x, bottom, right, height, width, ratio_y, ratio_x)
-    return _between(ul, ur, ll, lr, down, across)
+    if two_steps:
+        top, bottom, down = _lines(row, second_y, middle_rows)
+        left, right, across = _lines(column, second_x, middle_columns)
+        ul = bilinear(values, y, x, top, left, height, width, ratio_y, ratio_x)
+        ur = bilinear(values, y, x, top, right, height, width, ratio_y, ratio_x)
+        ll = bilinear(values, y, x, bottom, left, height, width, ratio_y, ratio_x)
+        lr = bilinear(values, y, x, bottom, right, height, width, ratio_y, ratio_x)
+        value = _between(ul, ur, ll, lr, down, across)
+    else:
+        value = bilinear(values, y, x, row, column, height, width, ratio_y, ratio_x)
+    return value

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from panoptic_ros.ops.sampling_triton import bilinear, bilinear_twice
+from panoptic_ros.ops.sampling_triton import interpolated
 
 _ROWS, _COLUMNS = 4, 64  # of a program
 
@@ -45,26 +45,22 @@ def _argmax(
     which = tl.zeros([tile_rows, tile_columns], tl.int32)
     for channel in range(0, channels):
         own = logits + tl.cast(channel, tl.int64) * stride_c
-        if two_steps:
-            value = bilinear_twice(
-                own,
-                stride_y,
-                stride_x,
-                row,
-                column,
-                old_rows,
-                old_columns,
-                middle_rows,
-                middle_columns,
-                ratio_y,
-                ratio_x,
-                second_y,
-                second_x,
-            )
-        else:
-            value = bilinear(
-                own, stride_y, stride_x, row, column, old_rows, old_columns, ratio_y, ratio_x
-            )
+        value = interpolated(
+            own,
+            stride_y,
+            stride_x,
+            row,
+            column,
+            old_rows,
+            old_columns,
+            middle_rows,
+            middle_columns,
+            ratio_y,
+            ratio_x,
+            second_y,
+            second_x,
+            two_steps,
+        )
         if has_covered:
             less = (tl.load(covered + pixel, inside, 0) != 0) & (channel == 0)
             value = tl.where(less, value - 1, value)
