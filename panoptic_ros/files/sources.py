@@ -98,8 +98,17 @@ def _open_video(path: Path) -> ImageSource:
             yield SourceImage(f"{index:06}", path.name, lambda image=image: image)
             index += 1
         video.release()
+        if index < count - 1:  # containers count one too many at times
+            yield SourceImage(f"{index:06}", path.name, partial(_refuse_rest, index, count))
 
     return ImageSource(frames(), count, video.get(cv2.CAP_PROP_FPS) or 25.0)
+
+
+def _refuse_rest(read: int, declared: int) -> np.ndarray:
+    raise ValueError(
+        f"the video declares {declared} frames, but only {read} can be read: it is damaged or cut "
+        "short; repair it, for example by copying it with ffmpeg"
+    )
 
 
 def _open_bag(path: Path, topic: str | None) -> ImageSource:

@@ -182,6 +182,21 @@ def test_a_video_gives_a_video(tmp_path):
     assert not (tmp_path / "out" / "overlays").exists()
 
 
+def test_a_video_that_ends_too_early_says_so(tmp_path):
+    path = tmp_path / "in.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 8, SIZE[::-1])
+    for x in (0, 5, 10, 15, 20, 25):
+        writer.write(street(x))
+    writer.release()
+    data = path.read_bytes()
+    third = [place for place in range(len(data)) if data[place : place + 4] == b"00dc"][2]
+    index = data.rindex(b"idx1")  # which says that there are six
+    path.write_bytes(data[:third] + bytes(index - third) + data[index:])
+    (failure,) = segment_files(path, "m", tmp_path / "out")
+    assert "declares 6 frames" in str(failure) and "cut short" in str(failure)
+    assert count_frames(tmp_path / "out" / "overlay.mp4")[0] == 1
+
+
 def test_a_bag_gives_a_video_and_labels_named_by_stamp(tmp_path):
     write_image_bag(tmp_path / "bag", [street(0), street(10)], 10.0)
     assert segment_files(tmp_path / "bag", "m", tmp_path / "out") == []
