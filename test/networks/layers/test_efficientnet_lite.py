@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from panoptic_ros.networks.layers.backbones import build_backbone
-from panoptic_ros.networks.layers.efficientnet_lite import EFFICIENTNETS, EfficientNetLite
+from panoptic_ros.networks.layers.efficientnet_lite import (
+    EFFICIENTNETS,
+    EfficientNetLite,
+    SameConv2d,
+)
 from panoptic_ros.networks.layers.folding import fold_batch_norm
 
 timm = pytest.importorskip("timm")
@@ -40,6 +44,20 @@ def test_maps_are_those_of_timm(name, size):
     assert [m.shape[1] for m in maps] == ours.channels
     for map_, reference in zip(maps, expected, strict=True):
         torch.testing.assert_close(map_, reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_convolutions_learn_in_float32_on_cpus(stride):
+    torch.manual_seed(0)
+    layer = SameConv2d(8, 8, 5, stride, groups=8, bias=False)
+    images = torch.randn(2, 8, 13, 10)
+    (expected,) = torch.autograd.grad(layer(images).square().sum(), layer.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = layer(images)
+        assert layer.eval()(images).dtype == torch.bfloat16
+    assert maps.dtype == torch.float32
+    (gradient,) = torch.autograd.grad(maps.square().sum(), layer.weight)
+    assert torch.equal(gradient, expected)
 
 
 def test_folding_changes_nothing():
