@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.static_forms --images camvid/val --every 10`` runs the shipped models on
 images, each at its own resolution: the forms' plain parts as they are, their kernels in Triton's
-interpreter, which takes a minute an image. Needs triton, and TRITON_INTERPRET=1 is set here.
+interpreter, which takes a minute an image. ``--scenes 0 1 50 200`` plants so many instances in
+what ``forward`` says of a small street instead. Needs triton, and TRITON_INTERPRET=1 before it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from benchmarks.planting import plant
+from benchmarks.scenes import Layout
+from panoptic_ros.benchmark.pictures import street_images
 from panoptic_ros.files.pictures import read_image
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks import NETWORKS
@@ -46,6 +50,7 @@ def both_forms(
     image: np.ndarray,
     size: tuple[int, int],
     output: tuple[int, int],
+    instances: int | None = None,
 ) -> tuple[EncodedSegments, EncodedSegments]:
     """Return the segments by the CPU's forms and by those for GPUs.
 
@@ -55,10 +60,13 @@ def both_forms(
         image: uint8, (H, W, 3), RGB.
         size: (height, width) that the network sees.
         output: (height, width) of the label image.
+        instances: Plant so many in the network's outputs, in place of what it sees.
     """
     batch, sizes = config.input.prepare([torch.from_numpy(image)], size, network.padded_size(size))
     sizes = [FrameSize(sizes[0].valid, output)]
     raw = network.eval()(batch)
+    if instances is not None:
+        raw = plant(network, raw, Layout.of(instances, len(network.thing_ids), sizes[0].valid))
 
     def segments() -> EncodedSegments:
         (found,) = network.predict(raw, sizes, config.options)
@@ -75,31 +83,51 @@ def listed(segments: EncodedSegments) -> list[int]:
     return sorted(table[table[:, 1] > 0, 0].tolist())
 
 
+def compare(name: str, images: list[np.ndarray], instances: int | None = None) -> str:
+    """Return a line on how equal a shipped model's forms are.
+
+    Args:
+        name: Of the model.
+        images: As ``both_forms`` takes them.
+        instances: See ``both_forms``; the network then sees a small image, for the interpreter.
+    """
+    config, network = load_model(name)
+    size = config.input.resolution if instances is None else _scene_size(name)
+    shares, same, segments = [], 0, 0
+    for image in images:
+        expected, found = both_forms(config, network, image, size, image.shape[:2], instances)
+        shares.append((found.labels == expected.labels).double().mean().item())
+        same += listed(found) == listed(expected)
+        segments += len(listed(expected))
+    return (
+        f"{name}: {len(images)} images, {segments} segments: equal labels on "
+        f"{100 * np.mean(shares):.4f} % of the pixels, {100 * min(shares):.4f} % at least; "
+        f"the same segments in {same}"
+    )
+
+
+def _scene_size(model: str) -> tuple[int, int]:
+    return (264, 288) if model.startswith("epsnet") else (128, 192)  # EPSNet needs a larger one
+
+
 def main() -> None:
-    """Compare, and print a line for each model."""
+    """Compare, and print a line for each model, or each model and scene."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=Path, required=True, help="folder")
-    parser.add_argument("--every", type=int, default=10, help="take every n-th of them")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--images", type=Path, help="folder")
+    what.add_argument("--scenes", type=int, nargs="+", metavar="INSTANCES")
+    parser.add_argument("--every", type=int, default=10, help="take every n-th of the images")
     parser.add_argument("--models", nargs="*", default=[f"{name}_small" for name in NETWORKS])
     options = parser.parse_args()
-    os.environ["TRITON_INTERPRET"] = "1"  # triton is imported with the first kernel
-    paths = sorted(options.images.iterdir())[:: options.every]
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        parser.error("TRITON_INTERPRET is not 1; put it before the command")
     for name in options.models:
-        config, network = load_model(name)
-        shares, same, segments = [], 0, 0
-        for path in paths:
-            image = read_image(path)
-            size = config.input.resolution
-            expected, found = both_forms(config, network, image, size, image.shape[:2])
-            shares.append((found.labels == expected.labels).double().mean().item())
-            same += listed(found) == listed(expected)
-            segments += len(listed(expected))
-        print(
-            f"{name}: {len(paths)} images, {segments} segments: equal labels on "
-            f"{100 * np.mean(shares):.4f} % of the pixels, {100 * min(shares):.4f} % at least; "
-            f"the same segments in {same}",
-            flush=True,
-        )
+        if options.images:
+            paths = sorted(options.images.iterdir())[:: options.every]
+            print(compare(name, [read_image(path) for path in paths]), flush=True)
+        for instances in options.scenes or []:
+            line = compare(name, street_images(1, (128, 192)), instances)
+            print(f"{instances} planted: {line}", flush=True)
 
 
 if __name__ == "__main__":
