@@ -36,6 +36,26 @@ def places_in_use(used: Tensor, at_least: int = 0) -> Tensor:
     return places if len(places) >= at_least else torch.arange(at_least)
 
 
+def best_places(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Return the best of each row and their places, best first, of equal ones the first.
+
+    ``torch.topk`` leaves the order of equal scores open, so that it changes with what else a row
+    holds: with forms that look at other places, the numbers of two instances would be swapped.
+
+    Args:
+        scores: float32, (..., N), 0 or more.
+        number: K, at most N.
+
+    Returns:
+        Scores (..., K) and int64 places (..., K).
+    """
+    places = torch.arange(scores.shape[-1], device=scores.device)
+    bits = scores.contiguous().view(torch.int32).long()  # in order, as none is < 0
+    keys = (bits << 32) - places
+    best = (-keys.topk(number).values) & 0xFFFFFFFF
+    return scores.gather(-1, best), best
+
+
 def slots_at_once(slots: Tensor, number: int) -> Iterator[slice]:
     """Divide slots (K, ...) into those to go on with together.
 

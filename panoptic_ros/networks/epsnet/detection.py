@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.networks.epsnet.boxes import decode_boxes, pairwise_iou
-from panoptic_ros.ops.slots import places_in_use, slots_in_use
+from panoptic_ros.ops.slots import best_places, places_in_use, slots_in_use
 
 CANDIDATE_SCORE = 0.05
 CANDIDATES_PER_CLASS = 200
@@ -58,14 +58,14 @@ def fast_nms(raw: Mapping[str, Tensor], score_threshold: float) -> Instances:
     probability = probability[:, left]
     raw = {name: raw[name][:, left] for name in ("box_deltas", "anchors", "coefficients")}
     number = min(number, max(slots_in_use(above.transpose(1, 2)), 1))
-    scores, anchors = probability.transpose(1, 2).topk(number)  # (B, N_things, number)
+    scores, anchors = best_places(probability.transpose(1, 2), number)  # (B, N_things, number)
     boxes = decode_boxes(raw["box_deltas"], raw["anchors"])
     chosen = anchors.flatten(1)[..., None]
     of_class = boxes.gather(1, chosen.expand(-1, -1, 4)).unflatten(1, scores.shape[1:])
     overlap = pairwise_iou(of_class).triu(1).amax(-2)
     scores = torch.where((overlap <= NMS_THRESHOLD) & (scores > score_threshold), scores, 0)
 
-    best, flat = scores.flatten(1).topk(min(MAX_INSTANCES, scores[0].numel()))
+    best, flat = best_places(scores.flatten(1), min(MAX_INSTANCES, scores[0].numel()))
     anchor = anchors.flatten(1).gather(1, flat)[..., None]
     coefficients = raw["coefficients"]
     return Instances(
