@@ -52,10 +52,11 @@ def test_labels_are_those_of_the_cpu(name):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["epsnet", "panoptic_fcn"])
-def test_labels_of_a_crowd_with_equal_scores_are_those_of_the_cpu(name):
-    config, network = load_model(f"{name}_small")
-    (image,) = street_images(1, (66, 72))
-    expected, found = both_forms(config, network, image, SIZES[name], (66, 72), instances=50)
-    assert (found.labels == expected.labels).float().mean() >= 0.999
+def test_labels_of_a_crowd_with_equal_scores_are_those_of_the_cpu():
+    config, network = load_model("epsnet_small")
+    (image,) = street_images(1, OUTPUTS["epsnet"])
+    expected, found = both_forms(
+        config, network, image, SIZES["epsnet"], OUTPUTS["epsnet"], instances=50
+    )
+    assert torch.equal(found.labels, expected.labels)
     assert listed(found) == listed(expected) and len(listed(expected)) > 20
