@@ -58,6 +58,8 @@ class OpenVinoEngine(OnnxEngine):
         return {
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.source.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Pinned, processes beside each other would all compute on the first core.
+            "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
         }
 

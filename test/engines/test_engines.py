@@ -70,6 +70,14 @@ def test_outputs_keep_the_types_of_a_bf16_network(name):
         torch.testing.assert_close(results[name].float(), value, rtol=0.03, atol=0.03)
 
 
+@pytest.mark.skipif("openvino" not in INSTALLED, reason="openvino is not installed")
+def test_openvino_pins_no_thread_to_a_core():
+    """Pinned, two workers on two cores were as fast as one: both computed on the first."""
+    runner, _ = make_engine("openvino", source())._compiled[1]
+    compiled = runner._request.get_compiled_model()
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
 class OnlyPyTorch(TwoMaps):
     """Uses an operation that no other engine can know."""
 
