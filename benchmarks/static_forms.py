@@ -92,7 +92,7 @@ def compare(name: str, images: list[np.ndarray], instances: int | None = None) -
         instances: See ``both_forms``; the network then sees a small image, for the interpreter.
     """
     config, network = load_model(name)
-    size = config.input.resolution if instances is None else _scene_size(name)
+    size = config.input.resolution if instances is None else scene_size(config.network)
     shares, same, segments = [], 0, 0
     for image in images:
         expected, found = both_forms(config, network, image, size, image.shape[:2], instances)
@@ -106,8 +106,9 @@ def compare(name: str, images: list[np.ndarray], instances: int | None = None) -
     )
 
 
-def _scene_size(model: str) -> tuple[int, int]:
-    return (264, 288) if model.startswith("epsnet") else (128, 192)  # EPSNet needs a larger one
+def scene_size(network: str) -> tuple[int, int]:
+    """Return (height, width) that is small, since the interpreter is slow, but not too small."""
+    return (264, 288) if network == "epsnet" else (128, 192)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.static_forms import both_forms, listed
+from benchmarks.static_forms import both_forms, listed, scene_size
 from panoptic_ros.benchmark.pictures import street_images
 from panoptic_ros.model_zoo import load_model
 from panoptic_ros.networks import NETWORKS
@@ -15,7 +15,7 @@ pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is off")
 
 # Small, since the interpreter is slow; EPSNet cannot be smaller, but what it is shown as can.
-SIZES = dict.fromkeys(NETWORKS, (128, 192)) | {"epsnet": (264, 288)}
+SIZES = {name: scene_size(name) for name in NETWORKS}
 OUTPUTS = SIZES | {"epsnet": (66, 72)}
 KERNELS = {
     "fpsnet": {"greedy_keep"},
