@@ -1,9 +1,9 @@
 """Panoptic FCN (Li et al., Fully Convolutional Networks for Panoptic Segmentation, CVPR 2021).
 
 Every thing and every stuff class is written into a kernel, and its mask is that kernel convolved
-with one high-resolution feature. The order is the paper's: kernel generator (3.1,
-``panoptic_fcn_heads`` and ``_kernels``), kernel fusion (3.2, ``_fusion``), feature encoder (3.3,
-``_masks``), inference and training (3.4, ``_targets`` and ``_loss``). Where the paper is silent
+with one high-resolution feature. The order is the paper's: kernel generator (3.1, ``heads`` and
+``kernels``), kernel fusion (3.2, ``kernels``), feature encoder (3.3, ``heads``), inference (3.4,
+here) and training (3.4, ``targets`` and ``training``). Where the paper is silent
 this follows the authors' code: smoothed center maps, half of all kernels from each level at most,
 scores multiplied by the trust in the mask.
 """
