@@ -11,11 +11,16 @@ from panoptic_ros.ops.walk_triton import WORD, walk
 
 
 @triton.jit
-def _overlap_bits(boxes, groups, bits, threshold, number, words, word_size: tl.constexpr):
-    """Set bit j of word w of row i: box 32 w + j comes after box i, is of its group, overlaps."""
+def _overlap_bits(boxes, groups, used, bits, threshold, number, words, word_size: tl.constexpr):
+    """Set bit j of word w of row i: box 32 w + j comes after box i, is of its group, overlaps.
+
+    What is used comes first: words behind it stay as they are.
+    """
     if tl.program_id(1) < tl.program_id(0):
         return  # nothing there comes after
     image = tl.program_id(2).to(tl.int64)
+    if tl.load(used + image * number + tl.program_id(1) * word_size) == 0:
+        return
     row = tl.program_id(0) * word_size + tl.arange(0, word_size)
     column = tl.program_id(1) * word_size + tl.arange(0, word_size)
     boxes += image * number * 4
@@ -63,9 +68,8 @@ def greedy_keep(
     bits = torch.empty(batch, number, words, dtype=torch.int32, device=boxes.device)
     keep = torch.zeros(batch, number, dtype=torch.bool, device=boxes.device)
     used = (scores > 0).contiguous().view(torch.int8)
-    _overlap_bits[(words, words, batch)](
-        boxes.contiguous(), groups.contiguous(), bits, threshold, number, words, WORD, num_warps=1
-    )
+    among = boxes.contiguous(), groups.contiguous(), used
+    _overlap_bits[(words, words, batch)](*among, bits, threshold, number, words, WORD, num_warps=1)
     padded = triton.next_power_of_2(words)
     walk[(batch,)](
         bits, used, keep.view(torch.int8), number, words, most, padded, True, num_warps=4
