@@ -45,7 +45,7 @@ SETTINGS = {
     # network does not learn to keep it below the usual 0.05.
     "panoptic_fcn": {"region_threshold": 0.3},
 }
-STEPS = dict.fromkeys(NETWORKS, 300) | {"fpsnet": 800, "panoptic_fcn": 600}
+STEPS = dict.fromkeys(NETWORKS, 300) | {"fpsnet": 800, "panoptic_fcn": 450}
 RATES = dict.fromkeys(NETWORKS, 2e-3) | {"panoptic_fcn": 2e-2}
 
 Sample = tuple[Tensor, PanopticTarget]
