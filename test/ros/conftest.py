@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -22,6 +24,9 @@ def start_node(tmp_path):
     """Start nodes in processes of their own; all are ended after the test."""
     from test.ros.peers import NodeProcess
 
+    # A shell ignores SIGINT for what it starts in the background, and so would the nodes from here
+    # on until their main takes over: one that is told to end before would never hear of it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = []
 
     def start(**arguments):
