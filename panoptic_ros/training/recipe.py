@@ -109,6 +109,8 @@ class StartSettings:
         copy: Prefixes that are filled from elsewhere in those weights: {prefix: source prefix}.
         fresh: Prefixes of parameters that get fresh values.
         freeze: Prefixes of modules that are not trained and keep their statistics.
+        keep_statistics: Prefixes of modules whose batch norms keep their means and variances,
+            while their weights are trained.
     """
 
     model: str = ""
@@ -116,6 +118,7 @@ class StartSettings:
     copy: dict[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
+    keep_statistics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

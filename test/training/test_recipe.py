@@ -32,7 +32,8 @@ def test_every_recipe_of_the_package_can_be_read_and_its_networks_built(path, mo
         with torch.device("meta"):
             network = model_config(stage).build()
         start = stage.start
-        check_prefixes(network, [*start.fresh, *start.copy, *start.freeze], "start")
+        prefixes = [*start.fresh, *start.copy, *start.freeze, *start.keep_statistics]
+        check_prefixes(network, prefixes, "start")
 
 
 def test_stages_repeat_only_what_differs(recipe):
