@@ -109,8 +109,6 @@ class StartSettings:
         copy: Prefixes that are filled from elsewhere in those weights: {prefix: source prefix}.
         fresh: Prefixes of parameters that get fresh values.
         freeze: Prefixes of modules that are not trained and keep their statistics.
-        keep_statistics: Prefixes of modules whose batch norms keep their means and variances,
-            while their weights are trained.
     """
 
     model: str = ""
@@ -118,7 +116,6 @@ class StartSettings:
     copy: dict[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
-    keep_statistics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

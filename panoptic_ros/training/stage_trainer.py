@@ -23,7 +23,7 @@ from panoptic_ros.training.optimisers import (
     learning_rate_factor,
     set_learning_rate,
 )
-from panoptic_ros.training.recipe import Stage, StartSettings
+from panoptic_ros.training.recipe import Stage
 from panoptic_ros.training.start import check_prefixes, has_prefix
 from panoptic_ros.truth import PanopticTarget
 
@@ -83,7 +83,7 @@ class StageTrainer:
         self._processes, self._device, self._seed = processes, processes.device, seed
         self._network = network.to(self._device, memory_format=torch.channels_last)
         self._ema = Ema(copy.deepcopy(self._network), stage.ema) if stage.ema else None
-        _train_unfrozen(self._network, stage.start)
+        _train_unfrozen(self._network, stage.start.freeze)
         self._parameters = [p for p in self._network.parameters() if p.requires_grad]
         self._optimiser = build_optimiser(self._network, stage.optimiser)
         self._precision = resolve_precision(stage.precision, self._device)
@@ -201,15 +201,13 @@ class StageTrainer:
         self._scaler.load_state_dict(state["scaler"])
 
 
-def _train_unfrozen(network: nn.Module, start: StartSettings) -> None:
-    """Put all in training mode but frozen modules and batch norms that keep their statistics."""
-    check_prefixes(network, start.freeze, "start.freeze")
-    check_prefixes(network, start.keep_statistics, "start.keep_statistics")
+def _train_unfrozen(network: nn.Module, frozen: Sequence[str]) -> None:
+    """Put all but the frozen modules in training mode."""
+    check_prefixes(network, frozen, "start.freeze")
     network.train()
     for name, module in network.named_modules():
-        norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        if has_prefix(name, start.freeze) or (norm and has_prefix(name, start.keep_statistics)):
+        if has_prefix(name, frozen):
             module.eval()
     for name, parameter in network.named_parameters():
-        if has_prefix(name, start.freeze):
+        if has_prefix(name, frozen):
             parameter.requires_grad_(False)

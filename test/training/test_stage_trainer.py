@@ -102,18 +102,6 @@ def test_frozen_parts_keep_weights_and_statistics():
         trainer(start=StartSettings(freeze=("nothing",)))
 
 
-def test_statistics_can_be_kept_while_weights_learn():
-    network = ClassMap(norm=True)
-    before = copy.deepcopy(network.state_dict())
-    run = trainer(network, start=StartSettings(keep_statistics=("norm",)))
-    run.train_step([batch()])
-    after = run.result.state_dict()
-    unchanged = {name for name in before if torch.equal(before[name], after[name])}
-    assert unchanged == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
-    with pytest.raises(ValueError, match=r"start\.keep_statistics: 'nothing' names nothing"):
-        trainer(start=StartSettings(keep_statistics=("nothing",)))
-
-
 def test_loss_that_is_not_finite_stops_before_the_step():
     class Breaks(ClassMap):
         def loss(self, images, targets):
