@@ -41,4 +41,4 @@ def test_the_table_has_a_row_for_a_configuration():
     command = [sys.executable, str(script), "panonet_small"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     row = output.splitlines()[-1].split("|")
-    assert [cell.strip() for cell in row[1:4]] == ["panonet_small", "360x480", "4,774,725"]
+    assert [cell.strip() for cell in row[1:4]] == ["panonet_small", "480x640", "4,774,725"]
