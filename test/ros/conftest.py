@@ -38,3 +38,4 @@ def start_node(tmp_path):
     yield start
     for node in started:
         node.stop()
+        print(node.log())  # shown if the test failed
