@@ -257,7 +257,7 @@ class _Run:
     ) -> None:
         facts = {
             "steps": trainer.step,
-            "hours": round(self._seconds / 3600, 2),
+            "hours_of_all_stages": round(self._seconds / 3600, 2),
             "hardware": _hardware(self._processes),
             **({"validation": {k: round(v, 4) for k, v in scores.items()}} if scores else {}),
         }
