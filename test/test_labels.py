@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 
 from panoptic_ros.data.synthetic import SyntheticStreets
-from panoptic_ros.model_zoo import available_models, find_model
+from panoptic_ros.model_zoo import available_models
 from panoptic_ros.segmenter import Segmenter
 
 FOLDER = Path(__file__).with_name("labels")
 STREETS, SIZE = 2, (240, 320)
 EQUAL = 0.999  # of the pixels: processors round differently, and ties fall otherwise
 INT8_EQUAL = 0.95
-IN_INT8 = [name for name in available_models() if (find_model(name) / "int8").is_dir()]
 
 
 def streets() -> list[np.ndarray]:
@@ -46,7 +45,7 @@ def test_labels_are_as_they_were(model):
         assert (found == expected).mean() >= EQUAL
 
 
-@pytest.mark.parametrize("model", IN_INT8)
+@pytest.mark.parametrize("model", available_models())
 def test_int8_says_nearly_the_same(model):
     pytest.importorskip("openvino")
     segmenter = Segmenter.load(model, device="cpu", precision="int8", engine="openvino")
