@@ -59,6 +59,7 @@ class EPSNet(PanopticNetwork):
             the paper's. People want less.
         square_anchors: Give all anchors the height of their width; the released ResNet-50
             was trained so.
+        semantic_weight: Lambda of the semantic loss; the paper's. Short trainings want more.
     """
 
     size_divisor = 1
@@ -75,11 +76,13 @@ class EPSNet(PanopticNetwork):
         anchor_sizes: Sequence[float] = tuple(s / 550 for s in (24, 48, 96, 192, 384)),
         anchor_ratios: Sequence[float] = (1.0, 0.5, 2.0),
         square_anchors: bool = False,
+        semantic_weight: float = 2.0,
     ) -> None:
         super().__init__(thing_ids, stuff_ids)
         self.freeze_norm = freeze_norm
         self.anchor_sizes, self.anchor_ratios = tuple(anchor_sizes), tuple(anchor_ratios)
         self.square_anchors = square_anchors
+        self.semantic_weight = semantic_weight
         self.backbone = build_backbone(backbone)
         self.pyramid = Pyramid(self.backbone.channels[1:], channels)
         self.fusion = CrossLayerAttention(channels)

@@ -19,7 +19,7 @@ POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
 CROWD_OVERLAP = 0.7
 NEGATIVES_PER_POSITIVE = 3
 MASKS_PER_IMAGE = 100
-CLASS_WEIGHT, BOX_WEIGHT, MASK_WEIGHT, SEMANTIC_WEIGHT = 1.0, 1.5, 6.125, 2.0  # lambda
+CLASS_WEIGHT, BOX_WEIGHT, MASK_WEIGHT = 1.0, 1.5, 6.125  # lambda, but for semantics
 BACKGROUND, NEUTRAL = 0, -1
 
 
@@ -57,7 +57,8 @@ def loss(network: EPSNet, images: Tensor, targets: Sequence[PanopticTarget]) -> 
     classes = network.class_index(batch.class_ids, network.thing_ids)
     terms = multibox_loss(raw, batch, classes)
     truth = _semantic_target(network, batch)
-    return terms | {"semantic": semantic_loss(raw, truth, _channel_weights(network))}
+    semantic = semantic_loss(raw, truth, _channel_weights(network))
+    return terms | {"semantic": network.semantic_weight * semantic}
 
 
 def _channel_weights(network: EPSNet) -> Tensor:
@@ -211,4 +212,4 @@ def semantic_loss(
     logits = torch.einsum("bkc,bkhw->bchw", raw["semantic_coefficients"], raw["prototypes"])
     logits = F.interpolate(logits, size=truth.shape[-2:], mode="bilinear")
     total = F.cross_entropy(logits, truth, weights, ignore_index=0, reduction="sum")
-    return SEMANTIC_WEIGHT * total / truth.numel()
+    return total / truth.numel()

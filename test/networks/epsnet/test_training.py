@@ -151,7 +151,7 @@ def test_semantic_loss_leaves_void_out_of_the_sum_but_in_the_mean():
     truth = torch.zeros(1, 4, 4, dtype=torch.long)
     truth[0, 0] = 2
     logits = torch.einsum("kc,khw->chw", raw["semantic_coefficients"][0], raw["prototypes"][0])
-    expected = 2 * sum(-F.log_softmax(logits[:, 0, x], 0)[2] for x in range(4)) / 16
+    expected = sum(-F.log_softmax(logits[:, 0, x], 0)[2] for x in range(4)) / 16
     torch.testing.assert_close(semantic_loss(raw, truth), expected)
 
 
@@ -159,7 +159,7 @@ def test_semantic_loss_counts_classes_by_weight():
     raw = {"semantic_coefficients": torch.zeros(1, 2, 4), "prototypes": torch.zeros(1, 2, 4, 4)}
     truth = torch.tensor([0, 1, 2, 3]).repeat(4, 1)[None]  # log 4 everywhere; a quarter is void
     loss = semantic_loss(raw, truth, torch.tensor([9.0, 1, 2, 5]))
-    assert loss.item() == pytest.approx(2 * math.log(4) * (1 + 2 + 5) / 4)
+    assert loss.item() == pytest.approx(math.log(4) * (1 + 2 + 5) / 4)
 
 
 def target(segments, size=(264, 264)):
@@ -193,6 +193,21 @@ def test_loss_is_finite_and_reaches_every_part(instances):
     untouched = [n for n, p in network.named_parameters() if p.grad is None]
     assert all(torch.isfinite(v) for v in terms.values()) and not untouched
     assert bool(terms["boxes"] > 0) is instances
+
+
+def test_semantics_count_twice_as_in_the_paper_or_as_told():
+    torch.manual_seed(0)
+    network = EPSNet([9], [1, 2], backbone="resnet18_half", channels=32, prototypes=8).eval()
+    truth = target([(1, False, False, (0, 0, 264, 264)), (9, True, False, (40, 40, 120, 160))])
+    image = torch.randn(1, 3, 264, 264)
+    index = _semantic_target(network, TargetBatch.of([truth]))
+    semantic = semantic_loss(network(image), index)
+    of_paper = network.loss(image, [truth])
+    torch.testing.assert_close(of_paper["semantic"], 2 * semantic)
+    network.semantic_weight = 8.0
+    of_small = network.loss(image, [truth])
+    torch.testing.assert_close(of_small["semantic"], 8 * semantic)
+    torch.testing.assert_close(of_small["boxes"], of_paper["boxes"])
 
 
 def test_semantic_target_counts_crowds_as_other():
