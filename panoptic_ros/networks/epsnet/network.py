@@ -59,7 +59,7 @@ class EPSNet(PanopticNetwork):
             the paper's. People want less.
         square_anchors: Give all anchors the height of their width; the released ResNet-50
             was trained so.
-        semantic_weight: Lambda of the semantic loss; the paper's. Short trainings want more.
+        semantic_weight: Lambda_s of the training (3.2); the paper's. Short trainings want more.
     """
 
     size_divisor = 1
@@ -190,7 +190,7 @@ class EPSNet(PanopticNetwork):
         return SegmentMap(torch.where(slots > 0, slots, stuff), class_ids, scores, evidence)
 
     def loss(self, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
-        """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + 2 L_s; see ``training.loss``."""
+        """Return the terms of the loss of section 3.2; see ``training.loss``."""
         from panoptic_ros.networks.epsnet.training import loss
 
         return loss(self, images, targets)

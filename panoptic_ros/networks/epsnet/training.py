@@ -48,7 +48,9 @@ class Matches(NamedTuple):
 
 
 def loss(network: EPSNet, images: Tensor, targets: Sequence[PanopticTarget]) -> dict[str, Tensor]:
-    """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + 2 L_s, weighted.
+    """Return the terms of L = 1 L_c + 1.5 L_b + 6.125 L_m + lambda_s L_s, weighted.
+
+    Lambda_s is the network's ``semantic_weight``, 2 in the paper.
 
     Images without instances take part; the published code skips them.
     """
@@ -202,7 +204,7 @@ def mask_loss(
 def semantic_loss(
     raw: Mapping[str, Tensor], truth: Tensor, weights: Tensor | None = None
 ) -> Tensor:
-    """Return the cross-entropy of S = P Y at full size (equation 1), over all pixels.
+    """Return L_s, the cross-entropy of S = P Y at full size (equation 1), over all pixels.
 
     Args:
         raw: What ``EPSNet.forward`` returned, in float32.
