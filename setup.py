@@ -37,6 +37,7 @@ EXTRAS = {
     "bags": ["rosbags>=0.11.9,<0.12"],
     "benchmark": ["matplotlib>=3.7"],
     "demo": ["rosbags>=0.11.9,<0.12"],
+    "jpeg": ["simplejpeg>=1.7"],  # decodes JPEG faster than OpenCV, large ones at a fraction
     "export": ["onnx>=1.16", "onnxscript>=0.2"],
     "fleet": ["ray[data]>=2.60", "rosbags>=0.11.9,<0.12"],  # labels bags on many machines
     "onnxruntime": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"],

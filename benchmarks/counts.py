@@ -68,6 +68,12 @@ def multiply_adds(network: PanopticNetwork, image: Tensor) -> int:
     return counter.get_total_flops() // 2 + sum(deformable)
 
 
+def row(name: str) -> str:
+    """Return the table's row of the configuration of a name."""
+    (height, width), parameters, operations = count(CONFIGURATIONS / f"{name}.yaml")
+    return f"| {name} | {height}x{width} | {parameters:,} | {operations / 1e9:.1f} |"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -76,8 +82,7 @@ def main() -> None:
     print("| configuration | resolution | parameters | multiply-adds (G) |")
     print("|---|---|---:|---:|")
     for name in parser.parse_args().names:
-        (height, width), parameters, operations = count(CONFIGURATIONS / f"{name}.yaml")
-        print(f"| {name} | {height}x{width} | {parameters:,} | {operations / 1e9:.1f} |")
+        print(row(name))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
@@ -36,7 +36,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "camera_info",
         default_value="/camera/color/camera_info",
-        description="Topic of the camera_info of both, as in config/consumers.",
+        description="Topic of the camera_info of both.",
     ),
     DeclareLaunchArgument(
         "mask_classes",
@@ -52,17 +52,49 @@ ARGUMENTS = [
 ]
 
 
+def topics(namespace: str, info: str) -> dict[str, str]:
+    """Return the topics in CONFIG as parameters, for another namespace and camera_info."""
+    mask, points = (
+        f"/{namespace.strip('/')}/panoptic/{name}".replace("//", "/")
+        for name in ("mask", "points")
+    )
+    named = {
+        "panoptic_mask.topic_name": mask,
+        "panoptic_mask.topic_name_camera": mask,
+        "panoptic_mask.camera_info_topic_name": info,
+        "panoptic_mask.topic_name_camera_info": info,
+        "panoptic_points.topic_name": points,
+    }
+    return {f"subscribers.{name}": topic for name, topic in named.items()}
+
+
+def start_mapping(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start elevation_mapping_cupy, connected to the camera and to the node."""
+    core = [FindPackageShare("elevation_mapping_cupy"), "/config/core/core_param.yaml"]
+    given = context.launch_configurations
+    sim_time = {"use_sim_time": given["use_sim_time"] == "true"} if given["use_sim_time"] else {}
+    return [
+        Node(
+            package="elevation_mapping_cupy",
+            executable="elevation_mapping_node",
+            name="elevation_mapping_node",
+            parameters=[
+                core,
+                str(CONFIG),
+                {**topics(given["namespace"], given["camera_info"]), **sim_time},
+            ],
+            condition=IfCondition(LaunchConfiguration("start")),
+        )
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
     """Describe the launch."""
     node = str(Path(__file__).with_name("panoptic.launch.py"))
-    core = [FindPackageShare("elevation_mapping_cupy"), "/config/core/core_param.yaml"]
-    mapping = Node(
-        package="elevation_mapping_cupy",
-        executable="elevation_mapping_node",
-        name="elevation_mapping_node",
-        parameters=[core, str(CONFIG)],
-        condition=IfCondition(LaunchConfiguration("start")),
-    )
     return LaunchDescription(
-        [*ARGUMENTS, IncludeLaunchDescription(PythonLaunchDescriptionSource(node)), mapping]
+        [
+            *ARGUMENTS,
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(node)),
+            OpaqueFunction(function=start_mapping),
+        ]
     )

@@ -68,16 +68,18 @@ def start_hydra(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return []
     color, depth = LaunchConfiguration("image"), LaunchConfiguration("depth_image")
     info = LaunchConfiguration("camera_info")
+    namespace = context.launch_configurations["namespace"].strip("/")
+    semantic = f"/{namespace}/panoptic/semantic".replace("//", "/")
     topics = {
         "input/camera/rgb/image_raw": color,
         "input/camera/rgb/camera_info": info,
         "input/camera/depth_registered/image_rect": depth,
-        "input/camera/semantic/image_raw": "/panoptic/semantic",
+        "input/camera/semantic/image_raw": semantic,
         # Newer versions:
         "camera/color/image_raw": color,
         "camera/color/camera_info": info,
         "camera/depth/image_rect": depth,
-        "camera/semantic/image_raw": "/panoptic/semantic",
+        "camera/semantic/image_raw": semantic,
     }
     hydra = IncludeLaunchDescription(
         AnyLaunchDescriptionSource([FindPackageShare("hydra_ros"), "/launch/hydra.launch.yaml"]),

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
@@ -53,25 +53,37 @@ ARGUMENTS = [
 ]
 
 
+def start_nvblox(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start nvblox, connected to the camera and to the node."""
+    info = LaunchConfiguration("camera_info")
+    namespace = context.launch_configurations["namespace"].strip("/")
+    sim_time = context.launch_configurations["use_sim_time"]
+    return [
+        Node(
+            package="nvblox_ros",
+            executable="nvblox_node",
+            name="nvblox_node",
+            parameters=[str(CONFIG), {"use_sim_time": sim_time == "true"} if sim_time else {}],
+            remappings=[
+                ("camera_0/color/image", LaunchConfiguration("image")),
+                ("camera_0/color/camera_info", info),
+                ("camera_0/depth/image", LaunchConfiguration("depth_image")),
+                ("camera_0/depth/camera_info", LaunchConfiguration("depth_info")),
+                ("camera_0/mask/image", f"/{namespace}/panoptic/mask".replace("//", "/")),
+                ("camera_0/mask/camera_info", info),  # the mask is of the size of the image
+            ],
+            condition=IfCondition(LaunchConfiguration("start")),
+        )
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
     """Describe the launch."""
     node = str(Path(__file__).with_name("panoptic.launch.py"))
-    info = LaunchConfiguration("camera_info")
-    nvblox = Node(
-        package="nvblox_ros",
-        executable="nvblox_node",
-        name="nvblox_node",
-        parameters=[str(CONFIG)],
-        remappings=[
-            ("camera_0/color/image", LaunchConfiguration("image")),
-            ("camera_0/color/camera_info", info),
-            ("camera_0/depth/image", LaunchConfiguration("depth_image")),
-            ("camera_0/depth/camera_info", LaunchConfiguration("depth_info")),
-            ("camera_0/mask/image", "/panoptic/mask"),
-            ("camera_0/mask/camera_info", info),  # the mask is of the size of the image
-        ],
-        condition=IfCondition(LaunchConfiguration("start")),
-    )
     return LaunchDescription(
-        [*ARGUMENTS, IncludeLaunchDescription(PythonLaunchDescriptionSource(node)), nvblox]
+        [
+            *ARGUMENTS,
+            IncludeLaunchDescription(PythonLaunchDescriptionSource(node)),
+            OpaqueFunction(function=start_nvblox),
+        ]
     )

@@ -115,8 +115,8 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument(
         "use_sim_time",
-        default_value="false",
-        choices=SWITCH,
+        default_value="",
+        choices=["", *SWITCH],
         description="Take the time from /clock.",
     ),
     DeclareLaunchArgument(
@@ -215,25 +215,33 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
-def start_rviz() -> LaunchDescriptionEntity:
-    """Start RViz; the absolute names of the layout move to the namespace of the node."""
-    use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
-    return Node(
-        package="rviz2",
-        executable="rviz2",
-        namespace=LaunchConfiguration("namespace"),
-        arguments=["-d", str(CONFIG / "panoptic.rviz")],
-        parameters=[{"use_sim_time": use_sim_time}],
-        remappings=[
-            ("/image", LaunchConfiguration("image")),
-            ("/panoptic/overlay", "panoptic/overlay"),
-            ("/panoptic/labels", "panoptic/labels"),
-        ],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
+def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Start RViz on the first camera; the layout's names move to the namespace of the node."""
+    if LaunchConfiguration("rviz").perform(context) == "false":
+        return []
+    cameras = split(LaunchConfiguration("cameras").perform(context))
+    given = remappings(cameras, "image", LaunchConfiguration("image").perform(context))
+    image = given[0][1] if given else f"{cameras[0]}/image"
+    outputs = f"panoptic/{cameras[0]}" if cameras else "panoptic"
+    use_sim_time = LaunchConfiguration("use_sim_time")
+    as_switch = ParameterValue(use_sim_time, value_type=bool)
+    return [
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            namespace=LaunchConfiguration("namespace"),
+            arguments=["-d", str(CONFIG / "panoptic.rviz")],
+            parameters=[{"use_sim_time": as_switch}] if use_sim_time.perform(context) else [],
+            remappings=[
+                ("/image", image),
+                ("/panoptic/overlay", f"{outputs}/overlay"),
+                ("/panoptic/labels", f"{outputs}/labels"),
+            ],
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the launch."""
-    node = OpaqueFunction(function=start_node)
-    return LaunchDescription([*ARGUMENTS, GroupAction([*set_environment(), node, start_rviz()])])
+    started = [OpaqueFunction(function=start) for start in (start_node, start_rviz)]
+    return LaunchDescription([*ARGUMENTS, GroupAction([*set_environment(), *started])])

@@ -21,6 +21,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.event_handlers import OnStateTransition
 
+from panoptic_ros.system import large_image_environment
+
 SWITCH = ["true", "false"]
 
 ARGUMENTS = [
@@ -49,7 +51,16 @@ def play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "loop")
     )
     command = ["ros2", "bag", "play", bag, "--clock", "--rate", rate]
-    return [ExecuteProcess(cmd=command + ["--loop"] * (loop == "true"), output="screen")]
+    # The player owns the shared memory of the images; the node's environment ends with its group.
+    large = context.launch_configurations["large_images"] == "true"
+    missing = {k: v for k, v in large_image_environment().items() if k not in context.environment}
+    return [
+        ExecuteProcess(
+            cmd=command + ["--loop"] * (loop == "true"),
+            additional_env=missing if large else {},
+            output="screen",
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from panoptic_ros.system import processor
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -80,12 +86,36 @@ def device_name(device: torch.device) -> str:
     return f"{platform.machine()} {' '.join(facts)}"
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it wraps, is that a device has no memory left."""
+    while error and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def out_of_memory(device: torch.device) -> DeviceError:
     """Return the error to raise when ``device`` has no memory left, with the way out."""
     return DeviceError(
         f"{device} is out of memory; use a smaller resolution or model, precision fp16 or bf16, "
         "or end other programs on the device"
     )
+
+
+def on_its_device(method: Callable[P, R]) -> Callable[P, R]:
+    """Have a method run without gradients, with its object's ``device`` as CUDA's current one.
+
+    Triton launches its kernels and PyTorch records its events on the current device, whatever
+    device the tensors are on.
+    """
+
+    @functools.wraps(method)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        device = arguments[0].device
+        current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+        with torch.inference_mode(), current:
+            return method(*arguments, **named)
+
+    return run
 
 
 class StageClock:

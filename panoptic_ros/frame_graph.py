@@ -15,12 +15,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from panoptic_ros.devices import is_out_of_memory
 from panoptic_ros.engines.base import Engine, root_of
 from panoptic_ros.frame_steps import FrameSteps, ImageKind, Thresholds, Way
 from panoptic_ros.ops.segments import EncodedSegments
@@ -29,6 +30,7 @@ from panoptic_ros.truth import PredictionOptions
 
 WARM_UP_RUNS = 3  # before a capture: kernels are compiled, libraries choose their algorithms
 MOST_GRAPHS = 8  # one for each combination of image sizes; the oldest goes
+RETRY = 60.0  # seconds to the next try where memory was short
 # Held by whoever runs a frame on CUDA or captures one: a capture forbids others to synchronise.
 CUDA_LOCK = threading.Lock()
 
@@ -63,6 +65,7 @@ class FrameGraphs:
         self._streams = [torch.cuda.Stream(device, priority=p) for p in (0, -1, -1)]
         self.gave_up = False
         self._graphs: dict[Kinds, _Graph] = {}
+        self._not_before: dict[Kinds, float] = {}  # for want of memory
         self._maker: threading.Thread | None = None
 
     def __call__(
@@ -104,6 +107,8 @@ class FrameGraphs:
         return maker is not None
 
     def _make_in_background(self, kinds: Kinds) -> None:
+        if time.monotonic() < self._not_before.get(kinds, 0.0):
+            return
         if self.ways and not (self._maker and self._maker.is_alive()):
             self._maker = threading.Thread(target=self._make, args=(kinds,), daemon=True)
             self._maker.start()
@@ -117,6 +122,9 @@ class FrameGraphs:
             try:
                 graph = self._capture(kinds, way)
             except Exception as error:  # compilers, CUDA and Triton raise what they like
+                if is_out_of_memory(error):
+                    self._wait_for_memory(kinds, what)
+                    return
                 logger.warning("no CUDA graph with %s: %s", way.name, root_of(error))
                 logger.debug("no CUDA graph with %s", way.name, exc_info=True)
                 self.ways = self.ways[1:]
@@ -132,6 +140,17 @@ class FrameGraphs:
         self.gave_up = True
         logger.warning("frames run without a CUDA graph, which is several times slower")
 
+    def _wait_for_memory(self, kinds: Kinds, what: str) -> None:
+        """Let frames of some sizes run eagerly for a while, which takes less memory."""
+        torch.cuda.empty_cache()
+        self._not_before[kinds] = time.monotonic() + RETRY
+        logger.warning(
+            "no memory for the CUDA graph of %s: its frames run eagerly, several times slower; "
+            "next try in %g s. End other programs on the device, or use a smaller model",
+            what,
+            RETRY,
+        )
+
     @torch.inference_mode()
     def compile(self, size: tuple[int, int]) -> None:
         """Compile what a frame of a size, (height, width), runs, which capturing it would do."""
@@ -145,10 +164,12 @@ class FrameGraphs:
         stream, images = self._streams[0], _pinned(kinds)
         with torch.cuda.device(self._device), _fast_choices(self._engine.dtype):
             stream.wait_stream(torch.cuda.default_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(WARM_UP_RUNS):
-                    self._launch(images, kinds, way)
-            stream.synchronize()
+            # Frames go on meanwhile, where the engine lets them: compilers take minutes.
+            with nullcontext() if self._engine.reentrant else CUDA_LOCK:
+                with torch.cuda.stream(stream):
+                    for _ in range(WARM_UP_RUNS):
+                        self._launch(images, kinds, way)
+                stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             with CUDA_LOCK:
                 captured = torch.cuda.graph(

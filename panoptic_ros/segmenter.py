@@ -15,6 +15,7 @@ from torch import Tensor
 from panoptic_ros.devices import (
     PRECISIONS,
     StageClock,
+    on_its_device,
     out_of_memory,
     resolve_device,
     resolve_precision,
@@ -207,7 +208,7 @@ class Segmenter:
             torch.cuda.empty_cache()
             raise out_of_memory(self.device) from error
 
-    @torch.inference_mode()
+    @on_its_device
     def _segment(
         self,
         images: Sequence[np.ndarray],
@@ -231,7 +232,7 @@ class Segmenter:
             self._confident_graphs = FrameGraphs(self._engine, steps, self.device)
         return self._confident_graphs
 
-    @torch.inference_mode()
+    @on_its_device
     def segment_eagerly(
         self,
         images: Sequence[np.ndarray],
@@ -266,11 +267,12 @@ class Segmenter:
             images, self.resolution, self._padded, engine.dtype, engine.memory_format
         )
 
+    @on_its_device
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         """Run the engine; returns what the network's ``forward`` does, until the next call."""
         return self._engine(batch)
 
-    @torch.inference_mode()
+    @on_its_device
     def predict(
         self, raw: dict[str, Tensor], sizes: list[FrameSize], confidence: bool = False
     ) -> list[EncodedSegments]:

@@ -85,16 +85,22 @@ def _predict(
 def choose(
     start: Values, tried: Mapping[str, list[Any]], score: Callable[[Values], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the best values found by changing one option after the other."""
-    best, values = -1.0, dict(start)
+    """Return the best values found by changing one option after the other, or the start's."""
+
+    def pq(values: Values, what: str) -> float:
+        metrics = score(values)
+        total, things, stuff = (100 * metrics[g]["pq"] for g in ("All", "Things", "Stuff"))
+        text = f"PQ {total:.2f}, things {things:.2f}, stuff {stuff:.2f}"
+        print(f"{what}: {text}, mIoU {100 * metrics['miou']:.2f}", flush=True)
+        return total
+
+    values = dict(start)
+    best = pq(values, "as it is")
     for name, candidates in tried.items():
         for trial in [{**values, name: candidate} for candidate in candidates]:
-            metrics = score(trial)
-            pq, things, stuff = (100 * metrics[g]["pq"] for g in ("All", "Things", "Stuff"))
-            text = f"PQ {pq:.2f}, things {things:.2f}, stuff {stuff:.2f}"
-            print(f"{name} {trial[name]}: {text}, mIoU {100 * metrics['miou']:.2f}", flush=True)
-            if pq > best:
-                best, values = pq, trial
+            found = pq(trial, f"{name} {trial[name]}")
+            if found > best:
+                best, values = found, trial
     return values
 
 
@@ -142,7 +148,7 @@ def main() -> None:
         return images.quality(Segmenter(changed, built, options.device, engine="eager"))
 
     chosen = choose({}, tried, score)
-    print("chosen:", ", ".join(f"{name} {value}" for name, value in chosen.items()))
+    print("chosen:", ", ".join(f"{name} {value}" for name, value in chosen.items()) or "as it is")
     for folder in options.write:
         config, network = load_model(folder)
         save_model(folder, with_values(config, chosen), network)

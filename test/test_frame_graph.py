@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from panoptic_ros.frame_graph import FrameGraphs
+from panoptic_ros.frame_graph import RETRY, FrameGraphs
 from panoptic_ros.frame_steps import FrameSteps, ImageKind, Thresholds
 from panoptic_ros.model_zoo import load_config
 from panoptic_ros.networks import NETWORKS
@@ -72,7 +73,7 @@ def test_steps_of_a_frame_take_images_as_they_lie_in_memory():
 class Instead:
     """An engine that gives callables to be captured."""
 
-    dtype = torch.float32
+    dtype, reentrant = torch.float32, True
 
     def __init__(self, *forwards):
         self.capturable = lambda: list(forwards)
@@ -115,6 +116,31 @@ def test_without_anything_that_works_frames_stay_eager(graphs, caplog):
         assert made([image], [(4, 6)], PredictionOptions()) is None
         made.wait()
     assert made.gave_up and "frames run without a CUDA graph" in caplog.text
+
+
+def test_a_size_without_memory_is_tried_again_and_costs_no_other(graphs, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    short = [True]
+
+    def forward(kinds):
+        if kinds[0].size == (50, 60) and short:
+            raise RuntimeError("compiler") from torch.OutOfMemoryError("none left")
+        return Replayed(kinds)
+
+    made = graphs(("first", forward))
+
+    def ask(side):
+        found = made([np.zeros((side, 60, 3), np.uint8)], [(side, 60)], PredictionOptions())
+        made.wait()
+        return found
+
+    assert ask(50) is None and "no memory for the CUDA graph of 1 x 50x60" in caplog.text
+    assert ask(40) is None and ask(40) == 1  # another size gets its graph
+    short.clear()
+    assert ask(50) is None and ask(50) is None  # not yet
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + RETRY)
+    assert ask(50) is None and ask(50) == 1
+    assert not made.gave_up
 
 
 class Replayed:
@@ -162,3 +188,17 @@ def test_confidence_has_a_graph_of_its_own(name):
     differs = np.abs(plain.confidence.astype(int) - graph.confidence)
     assert (differs <= 1).mean() > 0.98
     assert segmenter(image).confidence is None
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="without a second GPU")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_another_gpu_than_the_current_one(name):
+    """Triton's kernels and PyTorch's events go to the current device."""
+    config = load_config(REPOSITORY / f"config/networks/{name}_small.yaml")
+    image = np.random.default_rng(0).integers(0, 255, (360, 480, 3), np.uint8)
+    labels = []
+    for device in ("cuda:0", "cuda:1"):
+        torch.manual_seed(0)
+        segmenter = Segmenter(config, config.build(), device, "fp32", engine="eager")
+        labels.append(segmenter.segment_eagerly([image], [(360, 480)])[0].labels)
+    assert (labels[0] == labels[1]).mean() > 0.99

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.model_zoo import ModelConfig
 from panoptic_ros.networks.layers.backbones import EfficientNetLite, is_backbone
+from panoptic_ros.networks.layers.efficientnet_lite import EFFICIENTNETS
+from panoptic_ros.networks.layers.resnet import RESNETS
 
 CONFIGURATIONS = ("dense_detection_cityscapes", "fpsnet_small")
 
@@ -55,6 +57,14 @@ def part(network: nn.Module) -> nn.Module:
             "configuration with a backbone"
         )
     return trunk
+
+
+def variants(config: ModelConfig) -> list[ModelConfig]:
+    """Return the configuration on each trunk of the kind that it has, its own first."""
+    own = config.settings["backbone"]
+    kind = next(names for names in (RESNETS, EFFICIENTNETS) if own in names)
+    names = sorted(kind, key=lambda name: name != own)
+    return [replace(config, settings={**config.settings, "backbone": name}) for name in names]
 
 
 def adapt(config: ModelConfig) -> ModelConfig:

@@ -3,11 +3,13 @@
 A format is a module beside its network. It has ``CONFIGURATIONS``, the names of the files in
 config/networks that its checkpoints may belong to, and ``convert``, which turns the names of
 their tensors into ours. A format may also have ``part``, which returns the part of a network that
-its checkpoints hold, and ``adapt``, which changes the configuration to what they expect.
+its checkpoints hold, ``variants``, which returns the forms of one of these configurations that
+they may belong to, and ``adapt``, which changes the configuration to what they expect.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -24,6 +26,7 @@ from panoptic_ros.model_zoo import ModelConfig, load_config, save_model
 from panoptic_ros.system import share_directory
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
+DEEPEST_WRAPPER = 4
 NAMED_IN_ERRORS = 5
 
 
@@ -54,9 +57,8 @@ def import_checkpoint(
     if format not in FORMATS:
         raise CheckpointError(f"unknown format {format!r}; there are {', '.join(FORMATS)}")
     module = import_module(FORMATS[format])
-    names = (configuration,) if configuration else module.CONFIGURATIONS
     state = module.convert(read_state_dict(checkpoint))
-    config = _fitting_config(module, names, state, checkpoint)
+    config = _fitting_config(module, _candidates(module, configuration), state, checkpoint)
     network = config.build()
     _part(module, network).load_state_dict(state, strict=False)  # checked by _fitting_config
     card = {
@@ -79,6 +81,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
+        _check_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}") from error
@@ -94,6 +97,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
+
+
+def _check_stored(path: str | Path) -> None:
+    """Raise ValueError if a zip unfolds to more than it is: PyTorch does not compress."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > Path(path).stat().st_size:
+            raise ValueError(f"its parts unfold to {size} bytes, more than the file has")
 
 
 def misfits(state: Mapping[str, Tensor], network: nn.Module) -> list[str]:
@@ -117,13 +129,22 @@ def _is_counter(key: str) -> bool:
     return key.endswith("num_batches_tracked")
 
 
+def _candidates(module: ModuleType, configuration: str) -> list[ModelConfig]:
+    """Return the configuration that the user named, or those that the format tries."""
+    if configuration:
+        return [load_config(_configuration_path(configuration))]
+    configs = [load_config(_configuration_path(name)) for name in module.CONFIGURATIONS]
+    if hasattr(module, "variants"):
+        return [variant for config in configs for variant in module.variants(config)]
+    return configs
+
+
 def _fitting_config(
-    module: ModuleType, names: tuple[str, ...], state: Mapping[str, Tensor], path: str | Path
+    module: ModuleType, configs: list[ModelConfig], state: Mapping[str, Tensor], path: str | Path
 ) -> ModelConfig:
     """Return the first configuration that the tensors fit, or tell why the nearest does not."""
     nearest: tuple[str, list[str]] | None = None
-    for name in names:
-        config = load_config(_configuration_path(name))
+    for config in configs:
         if hasattr(module, "adapt"):
             config = module.adapt(config)
         with torch.device("meta"):
@@ -152,13 +173,15 @@ def _configuration_path(name: str) -> Path:
 
 def _unwrap(content: Any) -> dict[str, Tensor] | None:
     """Return the state dict in what a file holds, None if there is none."""
-    if not isinstance(content, Mapping):
-        return None
-    for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            return _unwrap(content[wrapper])
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    return tensors or None
+    for _ in range(DEEPEST_WRAPPER):
+        if not isinstance(content, Mapping):
+            return None
+        wrapped = [content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)]
+        if not wrapped:
+            break
+        content = wrapped[0]
+    named = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    return named or None
 
 
 def _describe(content: Any) -> str:

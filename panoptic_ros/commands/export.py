@@ -18,7 +18,7 @@ from panoptic_ros.input_format import check_resolution, parse_resolution
 from panoptic_ros.model_zoo import ModelConfig, load_model
 from panoptic_ros.networks.layers.folding import fold_batch_norm
 from panoptic_ros.prediction import category_fields
-from panoptic_ros.system import whole_file, write_file
+from panoptic_ros.system import write_file
 
 
 def export_model(
@@ -58,26 +58,43 @@ def export_model(
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}")
     if batch < 1:
         raise ValueError(f"batch is {batch}; expected 1 or more")
+    output = Path(output)
+    if output.suffix == ".json" or (format == "openvino" and output.suffix != ".xml"):
+        raise ValueError(
+            f"output is {output}; OpenVINO's format is a .xml with a .bin beside it, and a .json "
+            "is the description of any"
+        )
     config, network = load_model(model)
     size = parse_resolution(resolution) or check_resolution(config.input.resolution)
     padded = network.padded_size(size)
     dtype = PRECISIONS[precision]
     network = fold_batch_norm(network.requires_grad_(False)).to(dtype)
     outputs = EngineInput(network, torch.device("cpu"), precision, padded).outputs(batch)
-    output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    # An export is more than one file: an old description must not stand beside a new network.
-    output.with_suffix(".json").unlink(missing_ok=True)
-    try:
-        FORMATS[format](network, torch.zeros((batch, 3, *padded), dtype=dtype), outputs, output)
-    except ImportError as error:
-        raise EngineError(
-            f"format {format} needs {error.name}: python3 -m pip install {error.name}"
-        ) from error
-    description = _describe(config, format, precision, size, (batch, 3, *padded), outputs)
+    images = torch.zeros((batch, 3, *padded), dtype=dtype)
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        try:
+            FORMATS[format](network, images, outputs, Path(folder) / output.name)
+        except ImportError as error:
+            raise EngineError(
+                f"format {format} needs {error.name}: python3 -m pip install {error.name}"
+            ) from error
+        _replace(output, Path(folder))
+    description = _describe(config, format, precision, size, tuple(images.shape), outputs)
     text = json.dumps(description, indent=2) + "\n"
     write_file(output.with_suffix(".json"), text.encode())
     return output
+
+
+def _replace(output: Path, folder: Path) -> None:
+    """Put the files in a folder in the place of an older export.
+
+    An old description must not stand beside a new network, nor that beside new weights.
+    """
+    for old in (output.with_suffix(".json"), output):
+        old.unlink(missing_ok=True)
+    for part in sorted(folder.iterdir(), key=lambda part: part.name == output.name):
+        part.replace(output.with_name(part.name))
 
 
 def _describe(
@@ -113,8 +130,7 @@ def _describe(
 def _write_onnx(
     network: nn.Module, images: Tensor, outputs: dict[str, Tensor], file: Path
 ) -> None:
-    data = to_onnx(network, [images], list(outputs)).SerializeToString()
-    write_file(file, data)
+    file.write_bytes(to_onnx(network, [images], list(outputs)).SerializeToString())
 
 
 def _write_openvino(
@@ -122,15 +138,8 @@ def _write_openvino(
 ) -> None:
     from panoptic_ros.engines.openvino_model import import_openvino, to_openvino
 
-    if file.suffix != ".xml":
-        raise ValueError(f"output is {file}; OpenVINO's format is a .xml with a .bin beside it")
     openvino = import_openvino()
-    model = to_openvino(to_onnx(network, [images], list(outputs)))
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        openvino.serialize(model, str(Path(folder) / file.name))
-        file.unlink(missing_ok=True)  # which would read the new .bin as its own
-        for part in (file.with_suffix(".bin"), file):
-            write_file(part, (Path(folder) / part.name).read_bytes())
+    openvino.serialize(to_openvino(to_onnx(network, [images], list(outputs))), str(file))
 
 
 def _write_tensorrt(
@@ -140,8 +149,7 @@ def _write_tensorrt(
 
     from panoptic_ros.engines.tensorrt_plan import to_tensorrt
 
-    plan = to_tensorrt(to_onnx(network, [images], list(outputs)))
-    write_file(file, plan)
+    file.write_bytes(to_tensorrt(to_onnx(network, [images], list(outputs))))
 
 
 def _write_exported_program(
@@ -149,8 +157,7 @@ def _write_exported_program(
 ) -> None:
     with torch.no_grad():
         program = torch.export.export(network, (images,))
-    with whole_file(file) as temporary:
-        torch.export.save(program, temporary)
+    torch.export.save(program, file)
 
 
 FORMATS = {

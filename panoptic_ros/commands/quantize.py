@@ -42,7 +42,7 @@ def quantize_model(
         resolution: ``HEIGHTxWIDTH`` that the network sees; the model's own if empty.
 
     Returns:
-        The description (.yaml) of what was written; see ``engines.int8``.
+        The description (.yaml) of what was written; see ``panoptic_ros.quantized``.
 
     Raises:
         EngineError: A package is missing.

@@ -101,4 +101,7 @@ class Cityscapes(Dataset[tuple[Tensor, PanopticTarget]]):
         image_path, ids_path = self.files[index]
         image = torch.from_numpy(read_image(image_path)).permute(2, 0, 1).contiguous()
         ids, segments = panoptic_segments(read_instance_ids(ids_path))
+        if ids.shape != image.shape[-2:]:
+            sizes = [f"{height}x{width}" for height, width in (ids.shape, image.shape[-2:])]
+            raise ValueError(f"{ids_path} is {sizes[0]}, but its image {image_path} {sizes[1]}")
         return image, target_from_ids(ids, segments, self.categories)

@@ -96,12 +96,14 @@ class Engine(ABC):
         needs: Packages that it imports, by their names for pip.
         devices: Types of devices that it runs on.
         batches: Whether batches above 1 are compiled; if not, images run one after the other.
+        reentrant: Whether two threads may run it at once on CUDA, each in a stream of its own.
     """
 
     name: str
     needs: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu", "cuda")
     batches: bool = True
+    reentrant: bool = True
 
     def __init__(self, source: EngineInput) -> None:
         self.source = source

@@ -106,29 +106,36 @@ def _path(key: str) -> Path:
     return cache_directory() / f"{key}.engine"
 
 
-def _is_private(folder: Path) -> bool:
-    """Tell whether a folder is this user's and nobody else may write to it; warn if not.
+def private_directory() -> Path | None:
+    """Return the folder, made for this user alone where there is none.
 
-    Raises:
-        OSError: It cannot be looked at.
+    None, with a warning, if it cannot be made, belongs to another user, or others may write to it.
     """
-    status = folder.stat()
+    folder = cache_directory()
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o700)
+        status = folder.stat()
+    except OSError as error:
+        logger.warning("no cache in %s: %s", folder, error.strerror)
+        return None
     if status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return True
+        return folder
     logger.warning(
         "the cache %s is not used: it belongs to another user, or others may write to it "
         "(chmod go-w, or set %s)",
         folder,
         CACHE_VARIABLE,
     )
-    return False
+    return None
 
 
 def _read(key: str) -> bytes | None:
+    if not private_directory():
+        return None
     path = _path(key)
     try:
-        if not _is_private(path.parent):
-            return None
         content = path.read_bytes()
     except FileNotFoundError:
         return None
@@ -144,13 +151,10 @@ def _read(key: str) -> bytes | None:
 
 def _write(key: str, data: bytes) -> None:
     """Write an entry; a disk that cannot take it costs the next start time, not this one."""
+    if not private_directory():
+        return
     path = _path(key)
     try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-            path.parent.chmod(0o700)
-        if not _is_private(path.parent):
-            return
         write_file(path, hashlib.sha256(data).digest() + data)
     except OSError as error:
         logger.warning("cannot write %s: %s", path, error.strerror)

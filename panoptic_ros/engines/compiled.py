@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from panoptic_ros.engines.base import Engine, EngineError, Forward, T
-from panoptic_ros.engines.cache import cache_directory
+from panoptic_ros.engines.cache import private_directory
+
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+MOST_COMPILED = 1024  # forms of one function in a process
 
 
 class CompiledEngine(Engine):
@@ -50,5 +53,25 @@ class CompiledEngine(Engine):
 
 
 def _compiled(function: Callable[..., T], **settings: object) -> Callable[..., T]:
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "inductor"))
-    return torch.compile(function, dynamic=False, **settings)
+    if INDUCTOR_CACHE not in os.environ and (folder := private_directory()):
+        os.environ[INDUCTOR_CACHE] = str(folder / "inductor")
+    compiled = torch.compile(function, dynamic=False, **settings)
+
+    def run(*arguments: object) -> T:
+        _allow_many_sizes()
+        return compiled(*arguments)
+
+    return run
+
+
+def _allow_many_sizes() -> None:
+    """Raise dynamo's limits, which it keeps for each thread.
+
+    It counts by code, over all image sizes and models of a process, and stops at eight.
+    """
+    from torch._dynamo import config  # takes a second
+
+    for name in ("recompile_limit", "cache_size_limit"):  # the latter's name up to torch 2.6
+        for limit in (name, f"accumulated_{name}"):
+            if hasattr(config, limit):
+                setattr(config, limit, max(getattr(config, limit), MOST_COMPILED))

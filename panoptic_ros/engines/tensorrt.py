@@ -24,6 +24,7 @@ class TensorRtEngine(OnnxEngine):
     name = "tensorrt"
     needs = ("tensorrt", "onnx", "onnxscript")
     devices = ("cuda",)
+    reentrant = False  # a context has one set of addresses and one scratch memory
 
     @property
     def dtype(self) -> torch.dtype:

@@ -29,7 +29,7 @@ try:
 except ImportError:  # cv2 decodes JPEG too, about half as fast
     simplejpeg = None
 
-JPEG_SCAN, JPEG_END, PNG_END = b"\xff\xda", b"\xff\xd9", b"IEND"
+PNG_END = b"IEND"
 
 
 class ImageError(ValueError):
@@ -244,10 +244,6 @@ def _from_compressed(
 
 
 def _from_jpeg(data: bytes, fit: Callable[[Size], Size]) -> tuple[np.ndarray, Size]:
-    # OpenCV fills the missing part of a truncated JPEG with grey. The end marker cannot occur
-    # inside compressed data; cameras may append padding after it.
-    if data.rfind(JPEG_END) <= data.rfind(JPEG_SCAN):
-        raise ImageError(f"the JPEG of {len(data)} bytes is truncated")
     if simplejpeg is None:
         return _with_size(_decode(data, "JPEG"))
     try:

@@ -18,6 +18,8 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..15 b
 _ARITHMETIC_CODING = frozenset(range(0xC9, 0xD0))  # the codes of others are of whole bits
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 _SCAN = 0xDA
+_SCAN_START, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+MOST_SCANS = 100  # progressive encoders write about ten; each walks over the whole image
 
 
 def check_pixels(size: Size, max_pixels: int = MAX_PIXELS) -> Size:
@@ -97,12 +99,27 @@ def _jpeg_size(data: bytes, length: int) -> Size:
         elif marker in _FRAME_HEADERS and at + 9 <= len(data):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             least = 0 if marker in _ARITHMETIC_CODING else height * width // (64 * 8)
-            return _held((height, width), length, "JPEG", least)
+            size = _held((height, width), length, "JPEG", least)
+            if len(data) == length:
+                _check_scans(data)
+            return size
         elif marker == _SCAN:
             break
         else:
             at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
     raise ValueError(f"the JPEG of {length} bytes is broken: it has no frame header")
+
+
+def _check_scans(data: bytes) -> None:
+    """Raise ValueError if a JPEG ends within its scans, or has too many of them.
+
+    Decoders fill the missing part of a truncated one with grey. The end marker cannot occur inside
+    compressed data; cameras may append padding after it.
+    """
+    if data.rfind(_JPEG_END) <= data.rfind(_SCAN_START):
+        raise ValueError(f"the JPEG of {len(data)} bytes is truncated")
+    if data.count(_SCAN_START) > MOST_SCANS:
+        raise ValueError(f"the JPEG of {len(data)} bytes has more than {MOST_SCANS} scans")
 
 
 def _held(size: Size, length: int, kind: str, least: int) -> Size:

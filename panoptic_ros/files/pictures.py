@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from panoptic_ros.drawing import write_image
-from panoptic_ros.files.image_size import PNG_START, check_pixels, encoded_size
+from panoptic_ros.files.image_size import JPEG_START, PNG_START, check_pixels, encoded_size
 from panoptic_ros.files.other_formats import TIFF_STARTS
 
-_HEADER = 1 << 20  # bytes; a JPEG's frame header comes after its metadata
+_HEADER = 1 << 20  # bytes
 
 
 def rgb_to_ids(rgb: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def read_stored(path: Path | str, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarr
     try:
         with open(path, "rb") as file:
             header = file.read(_HEADER)
-            if header.startswith((PNG_START, *TIFF_STARTS)):  # all of it declares sizes
+            if header.startswith((JPEG_START, PNG_START, *TIFF_STARTS)):  # all of it is looked at
                 header += file.read()
             size = encoded_size(header, os.fstat(file.fileno()).st_size)
         if size:

@@ -18,6 +18,7 @@ from rosbags.rosbag2 import storage_mcap as mcap
 RATIO = 50  # times its bytes that anything may unfold to; raw images of cameras reach 2 to 4
 CHUNK = 26 << 20  # bytes that a chunk may unfold to however small: a black image of 3840x2160
 FILE = 1 << 30  # bytes that a compressed file may unfold to on the disk, likewise
+FRAMES = 1000  # of zstd in a chunk, each of which costs a copy of what is behind it
 ZSTD = rosbag2.zstd
 
 
@@ -40,10 +41,13 @@ def unfold_zstd(data: bytes, declared: int | None = None) -> bytes:
     Raises:
         ValueError: They are truncated, or unfold to more.
     """
-    parts, rest = [], data
+    parts, size, rest = [], 0, data
     while rest or not parts:
+        if len(parts) == FRAMES:
+            raise ValueError(f"a chunk of {len(data)} bytes has more than {FRAMES} zstd frames")
         decompressor = ZSTD.ZstdDecompressor()
-        parts.append(_unfold(decompressor, rest, len(data), declared, sum(map(len, parts))))
+        parts.append(_unfold(decompressor, rest, len(data), declared, size))
+        size += len(parts[-1])
         rest = decompressor.unused_data
     return b"".join(parts)
 

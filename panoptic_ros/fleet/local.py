@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from panoptic_ros.fleet.label import Labeller, SpanResult
+from panoptic_ros.fleet.label import MAX_ATTEMPTS, Labeller, SpanResult
 from panoptic_ros.fleet.places import Settings, Span
 from panoptic_ros.system import end_with_parent
 
 _CONTEXT = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
-_MAX_DEATHS = 8  # of workers, one after the other, with no span done in between
 
 
 def run_local(
@@ -31,7 +30,7 @@ def run_local(
         devices: The workers take turns with them.
 
     Raises:
-        RuntimeError: The workers die before they can label anything.
+        RuntimeError: The workers die before they can label anything more.
     """
     pool = _Pool(settings, devices)
     waiting, deaths = deque(spans), 0
@@ -42,11 +41,11 @@ def run_local(
             for span, result in pool.wait():
                 if result is None:
                     deaths += 1
-                    if deaths >= _MAX_DEATHS:
+                    # More than the spans in work can have killed before they are given up.
+                    if deaths >= MAX_ATTEMPTS * (workers + 1):
                         raise RuntimeError(
-                            f"{deaths} workers died, the last with exit code {pool.exit_code}, "
-                            "and labelled nothing; is there enough memory for --workers "
-                            f"{workers}?"
+                            f"{deaths} workers died one after the other, the last with exit code "
+                            f"{pool.exit_code}; is there enough memory for --workers {workers}?"
                         )
                     waiting.appendleft(span)
                     continue

@@ -33,6 +33,7 @@ class DepthFrames:
         missing: Colour images whose depth or camera_info did not come.
         refused: Colour images whose depth could not be used.
         refusal: Why, the last time.
+        mismatch: Why the last colour image got none although both came; empty if it did.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,9 +41,9 @@ class DepthFrames:
         self._changed = threading.Condition()
         self._images: deque[Any] = deque(maxlen=KEPT)
         self._infos: deque[Any] = deque(maxlen=KEPT)
-        self._last_arrival = float("-inf")
+        self._last_arrival = self._last_match = float("-inf")
         self.received = self.used = self.missing = self.refused = 0
-        self.refusal = ""
+        self.refusal = self.mismatch = ""
 
     def add_image(self, message: Any) -> None:
         """Keep a depth image."""
@@ -64,6 +65,15 @@ class DepthFrames:
         """Return the seconds since a depth image came; infinity before the first."""
         return self._clock() - self._last_arrival
 
+    def seconds_since_match(self) -> float:
+        """Return the seconds since a colour image got its depth; infinity before the first."""
+        return self._clock() - self._last_match
+
+    @property
+    def has_info(self) -> bool:
+        """Whether a camera_info ever came; one is enough."""
+        return bool(self._infos)
+
     def match(self, stamp: int, tolerance: int) -> DepthPair | None:
         """Return the depth of a colour image, for which it may wait ``PATIENCE``; else None.
 
@@ -72,13 +82,15 @@ class DepthFrames:
             tolerance: Nanoseconds by which that of the depth image may differ.
         """
         with self._changed:
-            if self.seconds_since_image() < ALIVE:
+            if self._infos and self.seconds_since_image() < ALIVE:
                 self._changed.wait_for(lambda: self._is_decided(stamp), PATIENCE)
             image = _nearest(self._images, stamp)
             info = _nearest(self._infos, stamp)
             if image is None or info is None or abs(_stamp_of(image) - stamp) > tolerance:
                 self.missing += 1
+                self.mismatch = "" if image is None or info is None else _apart(image, stamp)
                 return None
+            self.mismatch, self._last_match = "", self._clock()
             while _stamp_of(self._images[0]) < _stamp_of(image):
                 self._images.popleft()  # colour images come in their order
             self.used += 1
@@ -94,6 +106,14 @@ class DepthFrames:
     def _is_decided(self, stamp: int) -> bool:
         """Tell whether nothing nearer can come."""
         return bool(self._infos and self._images and _stamp_of(self._images[-1]) >= stamp)
+
+
+def _apart(image: Any, stamp: int) -> str:
+    seconds = abs(_stamp_of(image) - stamp) / 1e9
+    return (
+        f"the depth nearest to the last image is {seconds:.3f} s from it: publish both with one "
+        "stamp, or raise depth_tolerance"
+    )
 
 
 def nanoseconds(stamp: Any) -> int:

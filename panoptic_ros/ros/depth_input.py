@@ -69,14 +69,26 @@ class DepthInput:
             return
         self._image.open()
         self._info.open()
-        silent = min(time.monotonic() - self._opened_at, self.frames.seconds_since_image())
-        if silent < SILENCE:
-            return
-        self.problem = (
-            f"no depth image on {self._image.topic} for {silent:.0f} s: publishers found: "
-            f"{self._image.publishers()}; of {self._info.topic}: {self._info.publishers()}"
-        )
-        self._node.get_logger().warning(self.problem, throttle_duration_sec=WARN_PERIOD)
+        self.problem = self._find_problem()
+        if self.problem:
+            self._node.get_logger().warning(self.problem, throttle_duration_sec=WARN_PERIOD)
+
+    def _find_problem(self) -> str:
+        is_open = time.monotonic() - self._opened_at
+        silent = min(is_open, self.frames.seconds_since_image())
+        if silent >= SILENCE:
+            return (
+                f"no depth image on {self._image.topic} for {silent:.0f} s: publishers found: "
+                f"{self._image.publishers()}; of {self._info.topic}: {self._info.publishers()}"
+            )
+        if is_open < SILENCE:
+            return ""
+        if not self.frames.has_info:
+            return (
+                f"no camera_info on {self._info.topic}, without which depth says nothing: "
+                f"publishers found: {self._info.publishers()}"
+            )
+        return self.frames.mismatch if self.frames.seconds_since_match() >= SILENCE else ""
 
     def destroy(self) -> None:
         """Unsubscribe."""

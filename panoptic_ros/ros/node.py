@@ -24,7 +24,7 @@ from panoptic_ros.ros.loading import Check, Load, check_loadable, load_segmenter
 from panoptic_ros.ros.model_service import LoadError, ModelService, reason
 from panoptic_ros.ros.outputs import CameraOutputs, CategoryOutputs
 from panoptic_ros.ros.parameters import Applies, declare_parameters
-from panoptic_ros.ros.pipeline import Camera, Pipeline
+from panoptic_ros.ros.pipeline import WARN_PERIOD, Camera, Pipeline
 from panoptic_ros.ros.service import OnResult, Service
 from panoptic_ros.ros.transitions import explained
 
@@ -92,9 +92,8 @@ class PanopticNode(LifecycleNode):
         if self._state != "active":
             raise RuntimeError(f"the node is {self._state}; it takes images while it is active")
         if camera not in self._inputs:
-            raise ValueError(
-                f"no camera {camera!r}; there are {', '.join(map(repr, self._inputs))}"
-            )
+            known = ", ".join(map(repr, self._inputs))
+            raise ValueError(f"no camera {camera!r}; there are {known}")
         self._inputs[camera].receive(message)
 
     def add_listener(self, listener: OnResult) -> None:
@@ -172,7 +171,7 @@ class PanopticNode(LifecycleNode):
         for name in parameters.cameras:
             outputs = CameraOutputs(self, name, parameters, self._follow_listeners)
             self._cameras[name] = Camera(outputs, CameraStatistics())
-        self._pipeline = Pipeline(self, self._cameras, self._service, self._on_lost_images)
+        self._pipeline = Pipeline(self, self._cameras, self._service, self._on_failure)
         self._pipeline.start()
 
     def _announce_model(self) -> None:
@@ -262,9 +261,10 @@ class PanopticNode(LifecycleNode):
             )
         self._diagnostics.publish(report)
 
-    def _on_lost_images(self, trace: str) -> None:
+    def _on_failure(self, text: str) -> None:
         if self.context.ok():  # publishing fails while the process is told to end
-            self.report_error(f"images were lost: {trace}")
+            self._errors.note(text)
+            self.get_logger().error(text, throttle_duration_sec=WARN_PERIOD)
 
 
 def main(

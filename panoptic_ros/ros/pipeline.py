@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.time import Time
 
 from panoptic_ros.files.camera_messages import ImageError, Size, image_and_size
 from panoptic_ros.prediction import PanopticPrediction
+from panoptic_ros.ros.depth_frames import nanoseconds
 from panoptic_ros.ros.frame_statistics import CameraStatistics, StageTimes
 from panoptic_ros.ros.loading import SegmenterLike
 from panoptic_ros.ros.model_service import reason
@@ -57,7 +57,7 @@ class Pipeline:
         node: For its log and its clock.
         cameras: By name.
         service: The parameters and the segmenter in force; asked once per batch.
-        on_error: Called with the traceback when one of the threads raises.
+        on_error: Called with what happened when one of the threads or a listener raises.
 
     Attributes:
         stages: How long the stages take.
@@ -108,7 +108,7 @@ class Pipeline:
         """Count what an exception leaves behind; ``on_error`` tells of it."""
         for frame in frames:
             self._end(frame, "failed")
-        self._on_error(trace)
+        self._on_error(f"images were lost: {trace}")
 
     def _end(self, frame: Frame, counter: str) -> int:
         """Count how a frame in progress ended; only its first end counts.
@@ -228,7 +228,7 @@ class Pipeline:
         start = time.monotonic()
         if frame.camera not in self._service.trackers:
             self._service.trackers[frame.camera] = Tracker()
-        stamp = Time.from_msg(frame.message.header.stamp).nanoseconds
+        stamp = nanoseconds(frame.message.header.stamp)
         prediction = self._service.trackers[frame.camera].update(prediction, stamp, model)
         self.stages.add({"track": time.monotonic() - start})
         return prediction
@@ -242,8 +242,11 @@ class Pipeline:
         camera.outputs.publish(
             header, decoded.image, prediction, model, inference_time, parameters
         )
-        for listener in tuple(self._service.listeners):
-            listener(decoded.frame.camera, header, prediction)
         self._end(decoded.frame, "published")
-        age = self._node.get_clock().now() - Time.from_msg(header.stamp)
-        camera.statistics.add_age(age.nanoseconds / 1e9)
+        age = self._node.get_clock().now().nanoseconds - nanoseconds(header.stamp)
+        camera.statistics.add_age(age / 1e9)
+        for listener in tuple(self._service.listeners):
+            try:
+                listener(decoded.frame.camera, header, prediction)
+            except Exception:  # it is not ours, and there may be others
+                self._on_error(f"a listener failed: {traceback.format_exc()}")

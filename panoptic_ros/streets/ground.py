@@ -153,6 +153,8 @@ def _draw_surface(
     weather = scene.weather
     first = canvas.camera.horizon
     region = canvas.pixels[first:]
+    if not region.size:  # the camera looks above the horizon
+        return
     # Every second pixel is enough: the lens blurs more than the interpolation does.
     x, z = canvas.camera.ground_points(first, step=2)
     x += scene.ego_x - 0.5 * scene.curvature * np.minimum(z, 300) ** 2

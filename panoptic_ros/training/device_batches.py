@@ -34,6 +34,8 @@ from panoptic_ros.truth import PanopticTarget
 
 MOST_BYTES = 16 * 2**30  # of decoded images and truth; no sane set of this size fits a smaller GPU
 
+_PIXEL = 3 + 2  # bytes: colours and slot
+
 
 @dataclass(frozen=True)
 class DeviceBatch:
@@ -78,24 +80,35 @@ class Store:
         self.starts = np.cumsum([0, *map(len, sets)])
         self.names = [f"data[{s}][{i}]" for s, data in enumerate(sets) for i in range(len(data))]
         places = [(data, i) for data in sets for i in range(len(data))]
+        samples, height, width = [], 0, 0
         with ThreadPoolExecutor(threads) as pool:
-            samples = list(pool.map(lambda place: place[0][place[1]], places))
-        self.sizes = [tuple(image.shape[-2:]) for image, _ in samples]
-        self.tables = [SegmentTable.of(target) for _, target in samples]
-        height, width = np.max(self.sizes, axis=0).tolist()
-        needed = len(samples) * height * width * (3 + 2)
-        if needed > MOST_BYTES:
-            raise RecipeError(
-                f"on_device: {len(samples)} images of up to {height}x{width} need "
-                f"{needed / 2**30:.1f} GiB, at most {MOST_BYTES / 2**30:.0f} are taken; turn "
-                "on_device off and set workers"
-            )
+            for image, slots, table in pool.map(_decoded, places):
+                height, width = max(height, image.shape[1]), max(width, image.shape[2])
+                if len(places) * height * width * _PIXEL > MOST_BYTES:
+                    pool.shutdown(cancel_futures=True)
+                    raise _too_large(len(places), height, width)
+                samples.append((image, slots, table))
+        self.sizes = [tuple(slots.shape) for _, slots, _ in samples]
+        self.tables = [table for _, _, table in samples]
         self.images = torch.zeros((len(samples), 3, height, width), dtype=torch.uint8)
         self.slots = torch.zeros((len(samples), height, width), dtype=torch.int16)
-        for place, (image, target) in enumerate(samples):
+        for place, (image, slots, _) in enumerate(samples):
             self.images[place, :, : image.shape[1], : image.shape[2]] = image
-            self.slots[place, : image.shape[1], : image.shape[2]] = target.slots
+            self.slots[place, : image.shape[1], : image.shape[2]] = slots
         self.images, self.slots = self.images.to(device), self.slots.to(device)
+
+
+def _decoded(place: tuple[PanopticData, int]) -> tuple[Tensor, Tensor, SegmentTable]:
+    image, target = place[0][place[1]]
+    return image, target.slots.short(), SegmentTable.of(target)
+
+
+def _too_large(number: int, height: int, width: int) -> RecipeError:
+    needed = number * height * width * _PIXEL / 2**30
+    return RecipeError(
+        f"on_device: {number} images of up to {height}x{width} need {needed:.1f} GiB, at most "
+        f"{MOST_BYTES / 2**30:.0f} are taken; turn on_device off and set workers"
+    )
 
 
 class DeviceMix:

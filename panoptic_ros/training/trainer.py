@@ -115,6 +115,7 @@ class _Run:
         self._clocks = [ScheduleClock.of(iterations, n, minutes) for n in range(len(iterations))]
         self._scores: dict[str, float] = {}  # of best/, in the stage at work
         self._seconds = 0.0  # of work on the run, runs that this one resumes included
+        self._begin: float | None = None  # of the stage at work, in these seconds
 
     def train(self, resume: bool) -> TrainingResult:
         """Train all stages that the checkpoint does not have behind it."""
@@ -151,10 +152,11 @@ class _Run:
         seed_all((seed, 0))
         network = start_network(config, stage, weights)
         trainer = StageTrainer(network, stage, config.input, self._processes, seed)
-        self._scores = {}
+        self._scores, self._begin = {}, None
         if checkpoint:
             trainer.load_state_dict(checkpoint["trainer"])
             self._scores, self._seconds = checkpoint["scores"], checkpoint["seconds"]
+            self._begin = checkpoint.get("begin")
         clock = self._clocks[number]
         progress = self._progress(stage, clock, trainer.step)
         try:
@@ -192,10 +194,13 @@ class _Run:
             self._processes.rank,
             self._processes.world,
         )
+        if trainer.step and clock.is_over(trainer.step, self._seconds):
+            return
         for batch in _grouped(self._batches(stage, config, seed, sampler), stage.accumulate):
             seconds = self._seconds + time.monotonic() - start
-            if trainer.step == 0:
-                clock = replace(clock, begin=seconds)  # what loading took is no warm-up
+            if self._begin is None:  # what loading took is no warm-up
+                self._begin = seconds
+            clock = replace(clock, begin=self._begin)
             place = clock.place(trainer.step, seconds)
             progress.step(trainer.step + 1, trainer.train_step(batch, place))
             self._seconds += time.monotonic() - start
@@ -244,6 +249,7 @@ class _Run:
                 "trainer": trainer.state_dict(),
                 "scores": self._scores,
                 "seconds": self._seconds,
+                "begin": self._begin,
                 "recipe": json.dumps(plain(self._recipe)),
             }
             save_checkpoint(self._output / CHECKPOINT_FILE, state)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmarks.counts import CONFIGURATIONS, count
+from benchmarks.counts import CONFIGURATIONS, count, row
 
 from ..shared_data import REPOSITORY
 
@@ -42,3 +42,9 @@ def test_the_table_has_a_row_for_a_configuration():
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     row = output.splitlines()[-1].split("|")
     assert [cell.strip() for cell in row[1:4]] == ["panonet_small", "480x640", "4,774,725"]
+
+
+def test_the_documented_table_is_of_today():
+    text = (REPOSITORY / "docs/networks.md").read_text()
+    for path in CONFIGURATIONS.glob("*_small.yaml"):
+        assert row(path.stem) in text.splitlines()

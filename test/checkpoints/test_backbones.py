@@ -6,8 +6,17 @@ import pytest
 import torch
 from torchvision.models import resnet18, resnet50
 
-from panoptic_ros.checkpoints.importing import CheckpointError, import_checkpoint
+from panoptic_ros.checkpoints import backbones
+from panoptic_ros.checkpoints.importing import (
+    CheckpointError,
+    _candidates,
+    _fitting_config,
+    import_checkpoint,
+)
 from panoptic_ros.model_zoo import load_config, load_model
+from panoptic_ros.networks.layers.backbones import build_backbone
+from panoptic_ros.networks.layers.efficientnet_lite import EFFICIENTNETS
+from panoptic_ros.networks.layers.resnet import RESNETS
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +66,13 @@ def test_another_resnet_is_refused(tmp_path):
         import_checkpoint(
             "torchvision", tmp_path / "resnet18.pth", tmp_path / "start", "dense_detection_coco"
         )
+
+
+@pytest.mark.parametrize("name", [*RESNETS, *EFFICIENTNETS])
+def test_every_trunk_finds_its_configuration(name):
+    """By the shapes alone: what convert makes of a classifier is the trunk's own state dict."""
+    with torch.device("meta"):
+        state = build_backbone(name).state_dict()
+    configs = _candidates(backbones, "")
+    config = _fitting_config(backbones, configs, state, "file.pth")
+    assert config.settings["backbone"] == name

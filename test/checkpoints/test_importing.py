@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 
 import pytest
@@ -58,6 +59,34 @@ def test_files_without_a_state_dict(tmp_path, content, reason):
     path = save(tmp_path / "file.pth", content)
     with pytest.raises(CheckpointError, match=f"file.pth holds no state dict.*{reason}"):
         read_state_dict(path)
+
+
+def test_keys_that_are_no_names_are_left_out(tmp_path):
+    assert set(read_state_dict(save(tmp_path / "file.pth", {**STATE, 3: torch.ones(1)}))) == set(
+        STATE
+    )
+
+
+def test_a_state_dict_in_itself_is_none(tmp_path):
+    content = {}
+    content["model"] = content
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        read_state_dict(save(tmp_path / "file.pth", content))
+
+
+def test_a_compressed_file_is_refused(tmp_path):
+    """PyTorch reads it, however much it unfolds to."""
+    path = save(tmp_path / "plain.pth", {"a": torch.zeros(100_000)})
+    with (
+        zipfile.ZipFile(path) as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name))
+    assert (tmp_path / "bomb.pth").stat().st_size < 10_000
+    assert torch.load(tmp_path / "bomb.pth", weights_only=True)["a"].numel() == 100_000
+    with pytest.raises(CheckpointError, match=r"cannot read .*bomb\.pth.*unfold to"):
+        read_state_dict(tmp_path / "bomb.pth")
 
 
 class Evil:

@@ -72,6 +72,10 @@ def test_what_is_missing_is_named(tiny_model, tmp_path):
     with pytest.raises(EngineError, match="tensorrt needs tensorrt: python3 -m pip install"):
         export_model(tiny_model, "tensorrt", tmp_path / "tiny.plan")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "tiny.json").write_text("of an older export")
+    with pytest.raises(EngineError, match="needs tensorrt"):
+        export_model(tiny_model, "tensorrt", tmp_path / "tiny.plan")
+    assert (tmp_path / "tiny.json").read_text() == "of an older export"
 
 
 @pytest.mark.parametrize(
@@ -81,8 +85,12 @@ def test_what_is_missing_is_named(tiny_model, tmp_path):
         ({"precision": "auto"}, "expected fp32, fp16, bf16"),
         ({"batch": 0}, "batch is 0"),
         ({"resolution": "small"}, "expected HEIGHTxWIDTH"),
+        ({"output": "x.json"}, "is the description"),
+        ({"format": "openvino"}, "OpenVINO's format is a .xml"),
     ],
 )
 def test_wrong_arguments_are_refused(tiny_model, tmp_path, arguments, reason):
+    (tmp_path / "x.json").write_text("of an older export")
     with pytest.raises(ValueError, match=reason):
         export_model(tiny_model, **{"format": "onnx", "output": tmp_path / "x.onnx", **arguments})
+    assert (tmp_path / "x.json").read_text() == "of an older export"

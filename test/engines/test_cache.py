@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from panoptic_ros.engines import cache, make_engine
 from panoptic_ros.engines.base import EngineInput
 from panoptic_ros.engines.cache import CACHE_VARIABLE, cached, engine_key
+from panoptic_ros.engines.compiled import _compiled
 
 from .two_maps import TwoMaps, make_network
 
@@ -181,3 +183,38 @@ def test_a_full_or_read_only_disk_costs_no_engine(folder, monkeypatch, caplog):
     monkeypatch.setattr(cache, "write_file", fail)
     assert Builder().get() == "compiled"
     assert "No space left on device" in caplog.text
+
+
+@pytest.fixture
+def inductor(monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    return lambda: (_compiled(abs), os.environ.get("TORCHINDUCTOR_CACHE_DIR"))[1]
+
+
+def test_inductor_makes_the_folder_for_this_user_alone(folder, inductor):
+    before = os.umask(0o002)
+    try:
+        assert inductor() == str(folder / "inductor")
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_inductor_shares_no_folder_with_others(folder, inductor, caplog):
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert not inductor().startswith(str(folder))
+    assert "others may write to it" in caplog.text
+
+
+def test_more_sizes_than_the_compiler_allows_by_itself(folder):
+    """Also in another thread than that which made it: CUDA graphs are made in the background."""
+    double = _compiled(lambda x: 2 * x.sum(), backend="eager", fullgraph=True)
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.extend(double(torch.ones(n)).item() for n in range(20))
+    )
+    thread.start()
+    thread.join()
+    assert found == [2 * n for n in range(20)]

@@ -182,6 +182,13 @@ def test_a_black_image_may_unfold_from_nothing():
     assert unfold_zstd(ZSTD.compress(b"ab") + ZSTD.compress(b"c")) == b"abc"
 
 
+def test_many_empty_frames_are_refused():
+    """Each costs a copy of all that is behind it."""
+    assert unfold_zstd(ZSTD.compress(b"") * 999 + ZSTD.compress(b"a")) == b"a"
+    with pytest.raises(ValueError, match="more than 1000 zstd frames"):
+        unfold_zstd(ZSTD.compress(b"") * 1001)
+
+
 def test_truncated_chunks_are_refused():
     for unfold, data in ((unfold_zstd, zeros("zstd", MIB)), (unfold_lz4, zeros("lz4", MIB))):
         with pytest.raises(ValueError, match="truncated"):

@@ -66,6 +66,25 @@ def test_a_png_chunk_that_declares_more_than_there_is_is_refused():
         encoded_size(bytes(data))
 
 
+def test_many_scans_are_refused():
+    """A correct JPEG may have thousands, each of which walks over the whole image."""
+    data = encode(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert 5 < data.count(b"\xff\xda") < 20
+    last = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ValueError, match="more than 100 scans"):
+        encoded_size(data[:-2] + 100 * last + data[-2:])
+
+
+def test_a_truncated_jpeg_is_no_picture(tmp_path):
+    """Its lower part would be grey."""
+    data = encode(".jpg")
+    (tmp_path / "half.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(OSError, match=r"cannot read the image .*half\.jpg: .*truncated"):
+        read_image(tmp_path / "half.jpg")
+    (tmp_path / "padded.jpg").write_bytes(data + bytes(100))
+    assert read_image(tmp_path / "padded.jpg").shape == IMAGE.shape
+
+
 def test_other_formats_have_none():
     assert encoded_size(b"GIF89a") is None
     assert encoded_size(b"") is None

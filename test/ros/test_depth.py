@@ -179,22 +179,43 @@ def test_depth_that_cannot_be_used_is_refused(start_node, peer, depth, info, rea
     camera.feed(lambda: [m for m in instances if m.instances[0].position.z > 0])
 
 
-def test_labels_and_instances_come_without_depth(start_node, peer):
+@pytest.fixture
+def complaints(peer):
+    """What diagnostics say that begins so."""
+    reports = peer.listen(DiagnosticArray, "/diagnostics")
+
+    def find(start):
+        statuses = [status for report in reports for status in report.status]
+        return [s for s in statuses if s.message.startswith(start)]
+
+    return find
+
+
+def test_depth_without_camera_info_is_told(start_node, peer, complaints):
+    start_node(parameters={"model": "blobs", "depth": True})
+    peer.listen(PanopticInstanceArray, "instances")
+    DepthCamera(peer).feed(lambda: complaints("no camera_info on /camera_info"), info=None)
+
+
+def test_stamps_that_never_fit_are_told(start_node, peer, complaints):
+    start_node(parameters={"model": "blobs", "depth": True})
+    peer.listen(PanopticInstanceArray, "instances")
+    nearest = "the depth nearest to the last image is 0.050 s from it"
+    DepthCamera(peer).feed(lambda: complaints(nearest), offset=0.05)
+
+
+def test_labels_and_instances_come_without_depth(start_node, peer, complaints):
     start_node(parameters={"model": "blobs", "depth": True})
     labels = peer.listen(Image, "labels")
     instances = peer.listen(PanopticInstanceArray, "instances")
-    reports = peer.listen(DiagnosticArray, "/diagnostics")
     camera = DepthCamera(peer)
+    silence = "no depth image on /depth for "
 
-    def complaints():
-        statuses = [status for report in reports for status in report.status]
-        return [s for s in statuses if s.message.startswith("no depth image on /depth for ")]
-
-    camera.feed(complaints, None, None)
+    camera.feed(lambda: complaints(silence), None, None)
     assert len(labels) >= 3 and len(instances) >= 3
     assert all(math.isnan(m.instances[0].position.x) for m in instances)
-    assert complaints()[0].level == DiagnosticStatus.WARN
-    assert "publishers found: /peer (Image, best_effort)" in complaints()[0].message
+    assert complaints(silence)[0].level == DiagnosticStatus.WARN
+    assert "publishers found: /peer (Image, best_effort)" in complaints(silence)[0].message
 
 
 def test_depth_is_taken_only_for_who_needs_it(start_node, peer):

@@ -84,7 +84,19 @@ def test_what_is_kept_is_bounded(frames):
     assert frames.match(3 * KEPT - 1, 0).image.stamp == 3 * KEPT - 1
 
 
-def test_without_camera_info_there_is_no_match():
+def test_without_camera_info_there_is_no_match_and_no_waiting():
     frames = DepthFrames()
     frames.add_image(message(100))
-    assert frames.match(100, 0) is None
+    start = time.monotonic()
+    assert frames.match(100, 0) is None and frames.match(133, 0) is None
+    assert time.monotonic() - start < PATIENCE
+    assert not frames.has_info and frames.mismatch == ""
+
+
+def test_stamps_that_never_fit_are_told(frames):
+    frames.add_image(message(1_000_000_000))
+    assert frames.match(1_250_000_000, 0) is None
+    assert "is 0.250 s from it" in frames.mismatch
+    assert frames.seconds_since_match() == float("inf")
+    assert frames.match(1_000_000_000, 0) is not None
+    assert frames.mismatch == "" and frames.seconds_since_match() < 1

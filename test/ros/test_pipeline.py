@@ -62,7 +62,7 @@ class Bench:
     def __init__(self):
         self.parameters = Parameters(cameras=("left", "right"))
         self.segmenter = Fussy("fussy")
-        self.listeners = []
+        self.listeners, self.trackers = [], {}
         self.cameras = {n: Camera(Outputs(), CameraStatistics()) for n in ("left", "right")}
         context = rclpy.Context()
         rclpy.init(context=context)
@@ -106,6 +106,26 @@ def test_one_call_for_all_cameras(bench):
         "publish",
         "total",
     }
+
+
+def test_a_listener_that_raises_costs_nothing_else(bench):
+    heard = []
+    bench.listeners = [lambda *_: 1 / 0, lambda camera, *_: heard.append(camera)]
+    bench.process(left=image_message(picture()))
+    wait_until(lambda: heard, lambda: "the second listener")
+    assert bench.counts("left") == {"published": 1}
+    (error,) = bench.errors
+    assert error.startswith("a listener failed: ") and "ZeroDivisionError" in error
+
+
+@pytest.mark.parametrize("tracking", [False, True])
+def test_a_stamp_that_is_no_time_costs_nothing(bench, tracking):
+    bench.parameters = replace(bench.parameters, tracking=tracking)
+    message = image_message(picture())
+    message.header.stamp.sec = -1
+    bench.process(left=message)
+    assert bench.counts("left") == {"published": 1}
+    assert bench.errors == []
 
 
 def test_an_image_that_is_refused_does_not_hold_the_others_up(bench):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -147,7 +148,8 @@ class DenseDetection(PanopticNetwork):
     def _offsets(self, features: Tensor, scale: Tensor) -> Tensor:
         """Predict offsets in float32, as rounding their logarithm to half would shift the box."""
         weight, bias = self.offsets.weight.float(), self.offsets.bias.float()
-        exponent = scale.float() * F.conv2d(features.float(), weight, bias, padding=1)
+        with _no_autocast(features.device.type):
+            exponent = scale.float() * F.conv2d(features.float(), weight, bias, padding=1)
         return exponent.clamp(max=math.log(MAX_OFFSET)).exp()
 
     @torch.no_grad()
@@ -286,3 +288,9 @@ def convolve_joined(layer: nn.Conv2d, maps: list[Tensor], size: tuple[int, int])
 def _join(maps: list[Tensor], size: tuple[int, int]) -> Tensor:
     """Resize maps to one size and concatenate their channels."""
     return torch.cat([F.interpolate(m, size=size, mode="bilinear") for m in maps], dim=1)
+
+
+def _no_autocast(device: str) -> AbstractContextManager[None]:
+    """Keep training from rounding what is to be in float32."""
+    on = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    return torch.autocast(device, enabled=False) if on else nullcontext()

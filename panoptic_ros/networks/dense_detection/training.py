@@ -43,7 +43,8 @@ def loss(
     terms["semantics"] = network.semantic_weight * semantics
     if network.levelness is not None:
         level = levelness_target(batch)
-        terms["levelness"] = F.cross_entropy(raw["levelness"], level, ignore_index=-1)
+        errors = F.cross_entropy(raw["levelness"], level, ignore_index=-1, reduction="sum")
+        terms["levelness"] = errors / (level >= 0).sum().clamp(min=1)
     with torch.no_grad():
         queries = network.detect(raw, [images.shape[-2:]] * len(targets))
     terms["mask"] = mask_loss(dense_boxes(raw), queries, truth, batch)

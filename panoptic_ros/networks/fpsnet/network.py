@@ -154,7 +154,7 @@ class FPSNet(PanopticNetwork):
 
         Returns:
             ``class_logits`` (B, A, N_things) and ``box_deltas`` (B, A, 4) over all anchors, and
-            ``features`` (B, F_dim, H / 8, W / 8), the single feature map S.
+            ``features`` (B, F_dim, H / stride, W / stride), the single feature map S.
         """
         maps = self.backbone(images)[self._finest - 2 :]
         levels = {f"p{level}": c for level, c in enumerate(maps, start=self._finest)}
@@ -172,7 +172,7 @@ class FPSNet(PanopticNetwork):
         Args:
             boxes: (B, N_att, 4), in pixels of the network input.
             valid: bool, (B, N_att); the masks of the others are zero.
-            grid: Rows and columns of the masks, at 1/8 of the network input.
+            grid: Rows and columns of the masks, those of the single feature map.
 
         Returns:
             float32, (B, N_att, *grid), 0..C_att.
