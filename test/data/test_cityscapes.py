@@ -67,3 +67,10 @@ def test_ids_that_are_none_are_refused(tmp_path):
     file.write_bytes(flipped_png(16, 0x40))
     with pytest.raises(OSError, match=r"ids.png: the header .* is damaged"):
         read_instance_ids(file)
+
+
+def test_a_truth_of_another_size_than_its_image_is_refused(root):
+    image = next(root.glob("leftImg8bit/val/ulm/*.png"))
+    cv2.imwrite(str(image), np.zeros((6, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"instanceIds\.png is 3x4, but its image .* 6x8"):
+        Cityscapes(root, "val")[0]

@@ -23,3 +23,8 @@ def test_written_streets_are_those_of_the_generator(tmp_path, workers):
     difference = image.permute(1, 2, 0).numpy().astype(int) - rendered
     assert np.abs(difference).mean() < 8  # JPEG
     assert [c.id for c in data.categories] == list(range(1, 12))
+
+
+def test_a_flat_image_may_show_no_ground():
+    image = StreetScene(10, (64, 1024)).frame(0)[0]  # the camera looks above the horizon
+    assert image.shape == (64, 1024, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ import torch
 from panoptic_ros.data.categories import parse_categories
 from panoptic_ros.input_format import InputFormat
 from panoptic_ros.training import device_batches
-from panoptic_ros.training.device_batches import device_mix
+from panoptic_ros.training.checkpoint import load_checkpoint
+from panoptic_ros.training.device_batches import Store, device_mix
 from panoptic_ros.training.fields import RecipeError
 from panoptic_ros.training.recipe import load_recipe
 from panoptic_ros.training.trainer import train
+from panoptic_ros.truth import PanopticTarget
 from test.training.test_trainer import assert_same_weights
 from test.training.tiny import CATEGORIES
 
@@ -61,6 +64,26 @@ def test_what_does_not_fit_is_refused(recipe, monkeypatch):
         mix(recipe)
 
 
+def test_what_does_not_fit_is_not_decoded_first(monkeypatch):
+    decoded = []
+
+    class Images:
+        def __len__(self):
+            return 1000
+
+        def __getitem__(self, index):
+            decoded.append(index)
+            time.sleep(0.001)
+            slots, none = torch.zeros((64, 80), dtype=torch.long), torch.zeros(0)
+            image = torch.zeros((3, 64, 80), dtype=torch.uint8)
+            return image, PanopticTarget(slots, none, none, none, none)
+
+    monkeypatch.setattr(device_batches, "MOST_BYTES", 100_000)
+    with pytest.raises(RecipeError, match="1000 images of up to 64x80"):
+        Store([Images()], CPU)
+    assert len(decoded) < 100
+
+
 def test_an_interrupted_run_comes_to_the_same_end(recipe, tmp_path):
     recipe = {**recipe, "on_device": True}
     train(recipe, tmp_path / "whole", device="cpu")
@@ -73,6 +96,16 @@ def test_an_interrupted_run_comes_to_the_same_end(recipe, tmp_path):
     train(constant, tmp_path / "resumed", device="cpu", changes={"iterations": 4})
     train(constant, tmp_path / "resumed", device="cpu")
     assert_same_weights(tmp_path / "constant", tmp_path / "resumed")
+
+
+def test_minutes_that_are_over_change_nothing(recipe, tmp_path):
+    recipe = {**recipe, "on_device": True, "schedule": {"name": "constant"}}
+    train(recipe, tmp_path, device="cpu", minutes=1e-6)
+    before = load_checkpoint(tmp_path / "checkpoint.pt")
+    train(recipe, tmp_path, device="cpu", minutes=1e-6)
+    after = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert before["trainer"]["step"] == after["trainer"]["step"] == 1
+    assert before["seconds"] == after["seconds"] and 0 < after["begin"] < after["seconds"]
 
 
 def test_minutes_end_a_run(recipe, tmp_path):
