@@ -193,6 +193,92 @@ def test_launch_for_consumers(launch, tiny_model, name, depth, mask):
     assert "process has finished cleanly" in output, output
 
 
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Return a function that installs a program, which notes arguments and parameter files."""
+
+    def install(package: str, program: str) -> Path:
+        index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
+        file, notes = tmp_path / "lib" / package / program, tmp_path / program
+        for folder in (index, file.parent, tmp_path / "share" / package / "config" / "core"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (index / package).touch()
+        (tmp_path / "share" / package / "config" / "core" / "core_param.yaml").touch()
+        file.write_text(
+            "#!/bin/sh\n"
+            'for word in "$@"; do echo "$word"; [ -f "$word" ] && cat "$word"; done'
+            f" > {notes}.new\n"
+            f"mv {notes}.new {notes}\n"
+        )
+        file.chmod(0o755)
+        monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+        return notes
+
+    return install
+
+
+def lines_of(notes: Path) -> list[str]:
+    deadline = time.monotonic() + LIMIT
+    while not notes.exists():
+        assert time.monotonic() < deadline, f"{notes.name} was not started"
+        time.sleep(0.1)
+    return [line.strip() for line in notes.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "topic", "info", "clock"),
+    [
+        ([], "/panoptic/mask", "/camera/color/camera_info", False),
+        (
+            ["namespace:=/robot", "use_sim_time:=true", "camera_info:=/zed/info"],
+            "/robot/panoptic/mask",
+            "/zed/info",
+            True,
+        ),
+    ],
+)
+def test_consumers_follow_the_node(launch, stand_in, tiny_model, words, topic, info, clock):
+    words = [f"model:={tiny_model}", "autostart:=false", *words]
+    nvblox = stand_in("nvblox_ros", "nvblox_node")
+    launch("nvblox.launch.py", *words)
+    lines = lines_of(nvblox)
+    assert f"camera_0/mask/image:={topic}" in lines
+    assert f"camera_0/mask/camera_info:={info}" in lines
+    assert ("use_sim_time: true" in lines) is clock
+    mapping = stand_in("elevation_mapping_cupy", "elevation_mapping_node")
+    launch("elevation_mapping.launch.py", *words)
+    lines = lines_of(mapping)
+    assert f"subscribers.panoptic_mask.topic_name: {topic}" in lines
+    assert f"subscribers.panoptic_mask.camera_info_topic_name: {info}" in lines
+    assert ("use_sim_time: true" in lines) is clock
+
+
+@pytest.mark.parametrize(
+    ("words", "remapped"),
+    [
+        (["image:=/image_raw"], ["/image:=/image_raw", "/panoptic/overlay:=panoptic/overlay"]),
+        (
+            ["cameras:=front,left", "image:=/f, /l"],
+            ["/image:=/f", "/panoptic/overlay:=panoptic/front/overlay"],
+        ),
+        (["cameras:=front,left"], ["/image:=front/image"]),
+    ],
+)
+def test_rviz_shows_the_first_camera(launch, stand_in, tiny_model, words, remapped):
+    rviz = stand_in("rviz2", "rviz2")
+    launch("panoptic.launch.py", f"model:={tiny_model}", "autostart:=false", "rviz:=true", *words)
+    assert set(remapped) <= set(lines_of(rviz))
+
+
+def test_an_argument_that_is_not_given_leaves_simulated_time_to_the_file(
+    launch, tiny_model, tmp_path
+):
+    file = tmp_path / "params.yaml"
+    file.write_text(f"/**:\n  ros__parameters: {{use_sim_time: true, model: {tiny_model}}}\n")
+    running = launch("panoptic.launch.py", f"params_file:={file}", "autostart:=false")
+    assert running.parameter("use_sim_time") is True
+
+
 def test_launch_leaves_the_environment_alone(launch, tiny_model):
     running = launch(
         "panoptic.launch.py", f"model:={tiny_model}", "large_images:=false", "autostart:=false"
@@ -206,7 +292,7 @@ def test_replay_plays_the_bag_when_the_node_is_active(launch, tiny_model, tmp_pa
     """A stand-in for ros2 notes the state of the node and what it was asked to play."""
     notes = tmp_path / "notes"
     ros2 = tmp_path / "ros2"
-    ros2.write_text(f'#!/bin/sh\necho "$@" >> {notes}\n')
+    ros2.write_text(f'#!/bin/sh\nenv > {tmp_path}/environment\necho "$@" >> {notes}\n')
     ros2.chmod(0o755)
     running = launch(
         "replay.launch.py",
@@ -231,4 +317,6 @@ def test_replay_plays_the_bag_when_the_node_is_active(launch, tiny_model, tmp_pa
     while not (notes.exists() and notes.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert notes.read_text() == "bag play drive --clock --rate 2.0 --loop\n"
+    lines = (tmp_path / "environment").read_text().splitlines()
+    assert {f"{name}={value}" for name, value in large_image_environment().items()} <= set(lines)
     assert running.parameter("use_sim_time") is True

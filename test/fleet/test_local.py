@@ -13,7 +13,9 @@ import time
 import numpy as np
 import pytest
 
+from panoptic_ros.fleet import local
 from panoptic_ros.fleet.command import label_bags
+from panoptic_ros.fleet.label import MAX_ATTEMPTS
 from panoptic_ros.segmenter import Segmenter
 from test.fleet.bags import SECOND, camera_bag, read_labels
 
@@ -81,3 +83,46 @@ def test_a_run_that_is_killed_goes_on(bags, streets, tiny_model, tmp_path, label
     assert not (output / "two").exists()
     assert label(bags, output, span=4)["frames"]["labelled"] == 120
     check_output(output, streets, tiny_model)
+
+
+class DeadlyPool:
+    """Workers that die at some spans, all busy ones at once, until these are given up."""
+
+    exit_code = -9
+
+    def __init__(self, deadly):
+        self.busy, self._deaths = [], dict.fromkeys(deadly, 0)
+
+    def give(self, span):
+        self.busy.append(span)
+
+    def wait(self):
+        spans, self.busy = self.busy, []
+        for span in spans:
+            if self._deaths.get(span, MAX_ATTEMPTS) < MAX_ATTEMPTS:
+                self._deaths[span] += 1
+                yield span, None
+            else:
+                yield span, f"result of {span}"
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_spans_that_kill_their_workers_end_no_run(monkeypatch, workers):
+    monkeypatch.setattr(local, "_Pool", lambda *_: DeadlyPool(range(8)))
+    results = list(local.run_local(list(range(10)), None, workers, ["cpu"]))
+    assert sorted(results) == sorted(f"result of {span}" for span in range(10))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_workers_that_always_die_end_it(monkeypatch, workers):
+    class Pool(DeadlyPool):
+        def wait(self):
+            spans, self.busy = self.busy, []
+            yield from ((span, None) for span in spans)
+
+    monkeypatch.setattr(local, "_Pool", lambda *_: Pool(()))
+    with pytest.raises(RuntimeError, match=rf"exit code -9.*--workers {workers}"):
+        list(local.run_local(list(range(10)), None, workers, ["cpu"]))

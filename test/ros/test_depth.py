@@ -179,9 +179,8 @@ def test_depth_that_cannot_be_used_is_refused(start_node, peer, depth, info, rea
     camera.feed(lambda: [m for m in instances if m.instances[0].position.z > 0])
 
 
-@pytest.fixture
-def complaints(peer):
-    """What diagnostics say that begins so."""
+def complaints_to(peer):
+    """Listen to diagnostics; the function returned finds those that begin so."""
     reports = peer.listen(DiagnosticArray, "/diagnostics")
 
     def find(start):
@@ -191,24 +190,26 @@ def complaints(peer):
     return find
 
 
-def test_depth_without_camera_info_is_told(start_node, peer, complaints):
+def test_depth_without_camera_info_is_told(start_node, peer):
     start_node(parameters={"model": "blobs", "depth": True})
     peer.listen(PanopticInstanceArray, "instances")
+    complaints = complaints_to(peer)
     DepthCamera(peer).feed(lambda: complaints("no camera_info on /camera_info"), info=None)
 
 
-def test_stamps_that_never_fit_are_told(start_node, peer, complaints):
+def test_stamps_that_never_fit_are_told(start_node, peer):
     start_node(parameters={"model": "blobs", "depth": True})
     peer.listen(PanopticInstanceArray, "instances")
+    complaints = complaints_to(peer)
     nearest = "the depth nearest to the last image is 0.050 s from it"
     DepthCamera(peer).feed(lambda: complaints(nearest), offset=0.05)
 
 
-def test_labels_and_instances_come_without_depth(start_node, peer, complaints):
+def test_labels_and_instances_come_without_depth(start_node, peer):
     start_node(parameters={"model": "blobs", "depth": True})
     labels = peer.listen(Image, "labels")
     instances = peer.listen(PanopticInstanceArray, "instances")
-    camera = DepthCamera(peer)
+    camera, complaints = DepthCamera(peer), complaints_to(peer)
     silence = "no depth image on /depth for "
 
     camera.feed(lambda: complaints(silence), None, None)
