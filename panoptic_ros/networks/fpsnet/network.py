@@ -75,6 +75,8 @@ class FPSNet(PanopticNetwork):
         loss_stride: 1, 2, 4 or 8: the panoptic loss looks at every n-th row and column. The
             letter does not give its resolution; at 1 the up-sampled logits are most of the cost
             of a training step on a CPU.
+        unmatched_is_void: Whether what looks like a thing, but has no box, becomes void. In the
+            letter it becomes the likeliest stuff: road, say, where a person was not found.
 
     Raises:
         ValueError: ``attention``, ``spread`` or ``norm_order`` is none of the above.
@@ -107,6 +109,7 @@ class FPSNet(PanopticNetwork):
         ground_truth_boxes: float = 0.0,
         stride: int = 8,
         loss_stride: int = 1,
+        unmatched_is_void: bool = False,
     ) -> None:
         super().__init__(thing_ids, stuff_ids)
         _check_choice("attention", attention, ("soft", "hard"))
@@ -120,6 +123,7 @@ class FPSNet(PanopticNetwork):
         self.attention = attention
         self.spread = spread
         self.ground_truth_boxes = ground_truth_boxes
+        self.unmatched_is_void = unmatched_is_void
 
         self.backbone = build_backbone(backbone, norm)
         self._finest = _STRIDES[stride]
@@ -204,10 +208,11 @@ class FPSNet(PanopticNetwork):
         """Choose boxes, run the panoptic head, and take the argmax per pixel.
 
         The slots are N_att things, best score first (the order of the masks matters in training
-        only), then the stuff classes. The letter's two extra training outputs are dropped.
+        only), then the stuff classes. The letter drops its two extra training outputs; here one
+        of them may give void (``unmatched_is_void``, or "unlabelled" without stuff classes).
         Boxes up to ``options.score_threshold`` leave their slot empty, and the logits of empty
         slots are the lowest there are, so that a mask of zeros never wins a pixel. Every pixel
-        gets a label, as in the letter, unless there are no stuff classes.
+        gets a label, as in the letter, if neither does.
         """
         features = raw["features"]
         grid = (features.shape[2], features.shape[3])
@@ -224,10 +229,15 @@ class FPSNet(PanopticNetwork):
         valid = found.valid
         attention = self.attention_masks(found.boxes, valid, grid)
         logits = self.panoptic_head(features, attention.to(features.dtype))
-        things, stuff, _, unlabelled = self._split(logits)
+        things, stuff, unmatched, unlabelled = self._split(logits)
         empty = ~valid[..., None, None]
         things = things.masked_fill(empty, torch.finfo(things.dtype).min)
-        logits = torch.cat((things, stuff if self.stuff_ids.numel() else unlabelled), dim=1)
+        channels = [things, stuff]
+        if self.stuff_ids.numel() == 0:
+            channels.append(unlabelled)
+        elif self.unmatched_is_void:
+            channels.append(unmatched)
+        logits = torch.cat(channels, dim=1)
 
         thing_ids = self.thing_ids[found.labels] * valid
         class_ids = torch.cat((thing_ids, self.stuff_ids.expand(len(sizes), -1)), dim=1)
@@ -244,8 +254,9 @@ class FPSNet(PanopticNetwork):
 
     def _slots(self, logits: Tensor, size: FrameSize) -> Tensor:
         slots = upsampled_argmax(logits, Step((self.stride, self.stride), size.valid)) + 1
-        if self.stuff_ids.numel() == 0:
-            slots = slots.where(slots <= self.num_attention, 0)
+        segments = self.num_attention + self.stuff_ids.numel()
+        if len(logits) > segments:
+            slots = slots.where(slots <= segments, 0)
         return resize_nearest(slots, size.output).int()
 
     def _split(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -150,6 +150,17 @@ def test_the_extra_outputs_win_nothing_where_there_is_stuff():
     assert found.slots.unique().tolist() == [4]
 
 
+def test_a_thing_without_a_box_may_be_void_instead_of_stuff():
+    raw = raw_with(small(), [LEFT], [1], [0.9], (64, 128))
+    for is_void in (False, True):
+        network = small(attention="hard", unmatched_is_void=is_void)
+        network.panoptic_head = Ruler(7, winner=2)  # output 5 of 3 + 2 + 2 is "unmatched"
+        found = predict(network, raw, (64, 128))
+        assert found.slots[32, 32] == 1
+        assert (found.slots[32, 100] == 0) == is_void
+        assert found.class_ids.tolist() == [26, 0, 0, 7, 23]
+
+
 def test_without_stuff_the_unlabelled_output_is_void():
     network = small(stuff=[], attention="hard")
     network.panoptic_head = Ruler(5, winner=1)  # output 4 of 3 + 2 is "unlabelled"
