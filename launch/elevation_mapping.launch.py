@@ -8,6 +8,7 @@ panoptic.launch.py work here too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -18,6 +19,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from panoptic_ros.ros.launching import output_topic, sim_time
 from panoptic_ros.system import share_directory
 
 CONFIG = share_directory() / "config" / "consumers" / "elevation_mapping.yaml"
@@ -52,18 +54,15 @@ ARGUMENTS = [
 ]
 
 
-def topics(namespace: str, info: str) -> dict[str, str]:
+def topics(given: Mapping[str, str]) -> dict[str, str]:
     """Return the topics in CONFIG as parameters, for another namespace and camera_info."""
-    mask, points = (
-        f"/{namespace.strip('/')}/panoptic/{name}".replace("//", "/")
-        for name in ("mask", "points")
-    )
+    mask, info = output_topic(given, "mask"), given["camera_info"]
     named = {
         "panoptic_mask.topic_name": mask,
         "panoptic_mask.topic_name_camera": mask,
         "panoptic_mask.camera_info_topic_name": info,
         "panoptic_mask.topic_name_camera_info": info,
-        "panoptic_points.topic_name": points,
+        "panoptic_points.topic_name": output_topic(given, "points"),
     }
     return {f"subscribers.{name}": topic for name, topic in named.items()}
 
@@ -72,17 +71,12 @@ def start_mapping(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start elevation_mapping_cupy, connected to the camera and to the node."""
     core = [FindPackageShare("elevation_mapping_cupy"), "/config/core/core_param.yaml"]
     given = context.launch_configurations
-    sim_time = {"use_sim_time": given["use_sim_time"] == "true"} if given["use_sim_time"] else {}
     return [
         Node(
             package="elevation_mapping_cupy",
             executable="elevation_mapping_node",
             name="elevation_mapping_node",
-            parameters=[
-                core,
-                str(CONFIG),
-                {**topics(given["namespace"], given["camera_info"]), **sim_time},
-            ],
+            parameters=[core, str(CONFIG), {**topics(given), **sim_time(given)}],
             condition=IfCondition(LaunchConfiguration("start")),
         )
     ]

@@ -26,6 +26,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import SetRemap
 from launch_ros.substitutions import FindPackageShare
 
+from panoptic_ros.ros.launching import output_topic
 from panoptic_ros.system import share_directory
 
 INPUT = share_directory() / "config" / "consumers" / "hydra_input.yaml"
@@ -68,8 +69,7 @@ def start_hydra(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return []
     color, depth = LaunchConfiguration("image"), LaunchConfiguration("depth_image")
     info = LaunchConfiguration("camera_info")
-    namespace = context.launch_configurations["namespace"].strip("/")
-    semantic = f"/{namespace}/panoptic/semantic".replace("//", "/")
+    semantic = output_topic(context.launch_configurations, "semantic")
     topics = {
         "input/camera/rgb/image_raw": color,
         "input/camera/rgb/camera_info": info,

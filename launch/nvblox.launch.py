@@ -17,6 +17,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from panoptic_ros.ros.launching import output_topic, sim_time
 from panoptic_ros.system import share_directory
 
 CONFIG = share_directory() / "config" / "consumers" / "nvblox.yaml"
@@ -56,20 +57,19 @@ ARGUMENTS = [
 def start_nvblox(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Start nvblox, connected to the camera and to the node."""
     info = LaunchConfiguration("camera_info")
-    namespace = context.launch_configurations["namespace"].strip("/")
-    sim_time = context.launch_configurations["use_sim_time"]
+    given = context.launch_configurations
     return [
         Node(
             package="nvblox_ros",
             executable="nvblox_node",
             name="nvblox_node",
-            parameters=[str(CONFIG), {"use_sim_time": sim_time == "true"} if sim_time else {}],
+            parameters=[str(CONFIG), sim_time(given)],
             remappings=[
                 ("camera_0/color/image", LaunchConfiguration("image")),
                 ("camera_0/color/camera_info", info),
                 ("camera_0/depth/image", LaunchConfiguration("depth_image")),
                 ("camera_0/depth/camera_info", LaunchConfiguration("depth_info")),
-                ("camera_0/mask/image", f"/{namespace}/panoptic/mask".replace("//", "/")),
+                ("camera_0/mask/image", output_topic(given, "mask")),
                 ("camera_0/mask/camera_info", info),  # the mask is of the size of the image
             ],
             condition=IfCondition(LaunchConfiguration("start")),

@@ -113,12 +113,10 @@ def private_directory() -> Path | None:
     """
     folder = cache_directory()
     try:
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            folder.chmod(0o700)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
     except OSError as error:
-        logger.warning("no cache in %s: %s", folder, error.strerror)
+        logger.warning("cannot write to the cache %s: %s", folder, error.strerror)
         return None
     if status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return folder
